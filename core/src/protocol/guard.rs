@@ -1,0 +1,66 @@
+//! The guards of the protocol, by name, so that the model can drop them one by one.
+//!
+//! In the program every guard holds; the compiler sees a constant.
+
+/// A check without which the protocol gives a wrong answer in some schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(not(test), expect(dead_code, reason = "the model alone names the guards of steps that it performs by itself"))]
+pub(crate) enum Guard {
+    FlushCompareAndSet,
+    FlushOwner,
+    RowsAndOffsetTogether,
+    CoverageAtCut,
+    PruneByPreviousVersion,
+    PrunePerView,
+    UnbrokenChain,
+    OffsetsFromChain,
+    CoverageNeverDecreases,
+    PublicationChecks,
+    MirrorKnowsPruned,
+    MirrorKnowsIdentity,
+    RenameNeverOverwrites,
+    SecondListing,
+    ReadersClip,
+    CutAnsweredOnce,
+    FlushWholeOrNothing,
+    CutFlushOwnsAll,
+    SilentCutOnlyUnanswered,
+    SilentCutFences,
+    CutWantedUnderLock,
+    MissingAnswerIsNoAnswer,
+    SwitchOnlyWhenFolded,
+    FlushNumbersWithoutHole,
+}
+
+/// Whether `guard` holds; always, outside the model.
+#[cfg(not(test))]
+#[inline]
+pub(crate) const fn holds(_guard: Guard) -> bool {
+    true
+}
+
+#[cfg(test)]
+pub(crate) use dropping::{holds, without};
+
+#[cfg(test)]
+mod dropping {
+    use std::cell::Cell;
+
+    use super::Guard;
+
+    thread_local! {
+        static DROPPED: Cell<Option<Guard>> = const { Cell::new(None) };
+    }
+
+    pub(crate) fn holds(guard: Guard) -> bool {
+        DROPPED.get() != Some(guard)
+    }
+
+    /// Runs `body` on this thread with one guard dropped, or with none.
+    pub(crate) fn without<T>(guard: Option<Guard>, body: impl FnOnce() -> T) -> T {
+        let before = DROPPED.replace(guard);
+        let result = body();
+        DROPPED.set(before);
+        result
+    }
+}
