@@ -1,0 +1,308 @@
+//! Raw records → typed columns. Strict, and the same in both arms.
+//!
+//! ```text
+//!  Kafka value ──► UTF-8 ──► JSON object ──► declared columns ──► generated columns ──► one row
+//!                    │           │                 │                    │
+//!                    └───────────┴──────── decode_error ────────────────┘   the row stays, all its columns NULL
+//! ```
+//!
+//! Every declared column and the whole JSON grammar are checked, whatever is wanted; only what is wanted is built.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use anabranch_core::definition::{
+    DECODE_ERROR, DataType, KAFKA_HEADERS, KAFKA_KEY, KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, KAFKA_VALUE, Source,
+};
+use arrow::{
+    array::{
+        ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Float64Builder, Int64Builder, ListBuilder, RecordBatch, StringBuilder,
+        StringViewBuilder, StructBuilder, TimestampMicrosecondBuilder,
+    },
+    datatypes::{DataType as Arrow, Field, Fields, Schema},
+};
+
+use self::slot::{RecordSeed, Slot};
+use crate::{
+    evaluate::{self, EvaluateError},
+    value::arrow_type,
+};
+
+mod slot;
+mod time;
+
+pub use time::TimeFormat;
+
+/// A record as Kafka has it.
+#[derive(Clone, Copy, Debug)]
+pub struct RawRecord<'a> {
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+    /// Its Kafka timestamp in microseconds.
+    pub timestamp_micros: Option<i64>,
+    /// Its key.
+    pub key: Option<&'a [u8]>,
+    /// Its value; nothing for a tombstone.
+    pub value: Option<&'a [u8]>,
+}
+
+/// What is built beside the source's columns.
+#[derive(Clone, Debug)]
+pub enum Wanted {
+    /// These columns: what views need.
+    Columns(BTreeSet<String>),
+    /// Everything, the raw record too: what the archive holds.
+    Archive,
+}
+
+/// Collects records into one batch.
+#[derive(Debug)]
+pub struct Decoder {
+    source: Source,
+    wanted: Wanted,
+    /// The columns that come from JSON members, by name.
+    members: HashMap<String, usize>,
+    time_format: TimeFormat,
+    columns: Vec<Option<Builder>>,
+    partitions: Int64Builder,
+    offsets: Int64Builder,
+    timestamps: TimestampMicrosecondBuilder,
+    errors: StringViewBuilder,
+    raw: Option<RawBuilders>,
+}
+
+#[derive(Debug)]
+struct RawBuilders {
+    keys: BinaryBuilder,
+    values: BinaryBuilder,
+    headers: ListBuilder<StructBuilder>,
+}
+
+impl Decoder {
+    /// A decoder for the records of `source`.
+    #[must_use]
+    pub fn new(source: &Source, wanted: Wanted) -> Self {
+        let declared: Vec<_> = source.columns.iter().filter(|column| column.generated.is_none()).collect();
+        let inputs = match &wanted {
+            Wanted::Archive => None,
+            Wanted::Columns(names) => Some(evaluate::inputs(source, names)),
+        };
+        let is_wanted = |name: &String| inputs.as_ref().is_none_or(|inputs| inputs.contains(name));
+        Self {
+            members: declared.iter().enumerate().map(|(index, column)| (column.name.clone(), index)).collect(),
+            time_format: TimeFormat::new(source.timestamp_format.as_deref()),
+            columns: declared.iter().map(|column| is_wanted(&column.name).then(|| Builder::new(column.data_type))).collect(),
+            partitions: Int64Builder::new(),
+            offsets: Int64Builder::new(),
+            timestamps: TimestampMicrosecondBuilder::new().with_timezone("UTC"),
+            errors: StringViewBuilder::new(),
+            raw: matches!(wanted, Wanted::Archive).then(|| RawBuilders {
+                keys: BinaryBuilder::new(),
+                values: BinaryBuilder::new(),
+                headers: ListBuilder::new(StructBuilder::from_fields(header_fields(), 0)),
+            }),
+            source: source.clone(),
+            wanted,
+        }
+    }
+
+    /// The number of records since the last [`Self::finish`].
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.offsets.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds a record.
+    pub fn push<'a>(&mut self, record: &RawRecord<'_>, headers: impl IntoIterator<Item = (&'a str, Option<&'a [u8]>)>) {
+        self.partitions.append_value(i64::from(record.partition));
+        self.offsets.append_value(record.offset);
+        self.timestamps.append_option(record.timestamp_micros);
+        if let Some(raw) = &mut self.raw {
+            raw.keys.append_option(record.key);
+            raw.values.append_option(record.value);
+            append_headers(&mut raw.headers, headers);
+        }
+        match self.slots(record.value) {
+            Ok(slots) => {
+                for (builder, slot) in self.columns.iter_mut().zip(slots) {
+                    builder.iter_mut().for_each(|builder| builder.append(&slot));
+                }
+                self.errors.append_null();
+            }
+            Err(reason) => {
+                self.columns.iter_mut().flatten().for_each(Builder::append_null);
+                self.errors.append_value(reason);
+            }
+        }
+    }
+
+    /// The typed members of a record, or why it is rejected.
+    fn slots<'v>(&self, value: Option<&'v [u8]>) -> Result<Vec<Slot<'v>>, String> {
+        let value = value.ok_or("tombstone")?;
+        if value.len() > self.source.max_record_bytes {
+            return Err("oversized".to_owned());
+        }
+        let text = std::str::from_utf8(value).map_err(|_| "not UTF-8")?;
+        let declared = || self.source.columns.iter().filter(|column| column.generated.is_none());
+        let mut slots: Vec<Slot<'v>> = declared().map(|_| Slot::Null).collect();
+        let seed = RecordSeed { source: &self.source, members: &self.members, time_format: &self.time_format };
+        seed.read(text, &mut slots).map_err(ToOwned::to_owned)?;
+        for (column, slot) in declared().zip(&slots) {
+            match slot {
+                Slot::Wrong(reason) => return Err(format!("{reason}: {}", column.name)),
+                Slot::Null if column.not_null => return Err(format!("missing: {}", column.name)),
+                _ => {}
+            }
+        }
+        Ok(slots)
+    }
+
+    /// The batch of all records pushed since the last call, in their order, generated columns included.
+    ///
+    /// Columns: the wanted ones of the source (in the archive: all), then `kafka_partition`, `kafka_offset`,
+    /// `kafka_timestamp`, (in the archive: `kafka_key`, `kafka_headers`, `kafka_value`,) `decode_error`.
+    ///
+    /// # Errors
+    /// [`EvaluateError`] only when the program itself is wrong: a generated column that cannot be computed for a record
+    /// rejects that record.
+    pub fn finish(&mut self) -> Result<RecordBatch, EvaluateError> {
+        let mut fields = Vec::new();
+        let mut arrays: Vec<ArrayRef> = Vec::new();
+        let declared = self.source.columns.iter().filter(|column| column.generated.is_none());
+        for (column, builder) in declared.zip(&mut self.columns) {
+            if let Some(builder) = builder {
+                fields.push(Field::new(&column.name, arrow_type(column.data_type), true));
+                arrays.push(builder.finish());
+            }
+        }
+        let mut add = |name: &str, arrow: Arrow, nullable: bool, array: ArrayRef| {
+            fields.push(Field::new(name, arrow, nullable));
+            arrays.push(array);
+        };
+        add(KAFKA_PARTITION, Arrow::Int64, false, Arc::new(self.partitions.finish()));
+        add(KAFKA_OFFSET, Arrow::Int64, false, Arc::new(self.offsets.finish()));
+        add(KAFKA_TIMESTAMP, arrow_type(DataType::Timestamp), true, Arc::new(self.timestamps.finish()));
+        if let Some(raw) = &mut self.raw {
+            let headers = raw.headers.finish();
+            add(KAFKA_KEY, Arrow::Binary, true, Arc::new(raw.keys.finish()));
+            let header_type = arrow::array::Array::data_type(&headers).clone();
+            add(KAFKA_HEADERS, header_type, true, Arc::new(headers));
+            add(KAFKA_VALUE, Arrow::Binary, true, Arc::new(raw.values.finish()));
+        }
+        add(DECODE_ERROR, Arrow::Utf8View, true, Arc::new(self.errors.finish()));
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?;
+        let wanted = match &self.wanted {
+            Wanted::Archive => None,
+            Wanted::Columns(names) => Some(names),
+        };
+        evaluate::generate(&self.source, wanted, batch)
+    }
+}
+
+fn header_fields() -> Fields {
+    Fields::from(vec![Field::new("key", Arrow::Utf8, false), Field::new("value", Arrow::Binary, true)])
+}
+
+fn append_headers<'a>(builder: &mut ListBuilder<StructBuilder>, headers: impl IntoIterator<Item = (&'a str, Option<&'a [u8]>)>) {
+    let mut any = false;
+    for (key, value) in headers {
+        any = true;
+        let entry = builder.values();
+        if let Some(keys) = entry.field_builder::<StringBuilder>(0) {
+            keys.append_value(key);
+        }
+        if let Some(values) = entry.field_builder::<BinaryBuilder>(1) {
+            values.append_option(value);
+        }
+        entry.append(true);
+    }
+    builder.append(any);
+}
+
+/// The columns of an archive file of `source`, in their order.
+#[must_use]
+pub fn archive_schema(source: &Source) -> Arc<Schema> {
+    let columns = source.columns.iter().filter(|column| column.generated.is_none());
+    let mut fields: Vec<Field> = columns.map(|column| Field::new(&column.name, arrow_type(column.data_type), true)).collect();
+    fields.push(Field::new(KAFKA_PARTITION, Arrow::Int64, false));
+    fields.push(Field::new(KAFKA_OFFSET, Arrow::Int64, false));
+    fields.push(Field::new(KAFKA_TIMESTAMP, arrow_type(DataType::Timestamp), true));
+    fields.push(Field::new(KAFKA_KEY, Arrow::Binary, true));
+    let entry = Field::new_list_field(Arrow::Struct(header_fields()), true);
+    fields.push(Field::new(KAFKA_HEADERS, Arrow::List(Arc::new(entry)), true));
+    fields.push(Field::new(KAFKA_VALUE, Arrow::Binary, true));
+    fields.push(Field::new(DECODE_ERROR, Arrow::Utf8View, true));
+    let generated = source.columns.iter().filter(|column| column.generated.is_some());
+    fields.extend(generated.map(|column| Field::new(&column.name, arrow_type(column.data_type), true)));
+    Arc::new(Schema::new(fields))
+}
+
+#[derive(Debug)]
+enum Builder {
+    Boolean(BooleanBuilder),
+    BigInt(Int64Builder),
+    Double(Float64Builder),
+    Text(StringViewBuilder),
+    Date(Date32Builder),
+    Timestamp(TimestampMicrosecondBuilder),
+}
+
+impl Builder {
+    fn new(data_type: DataType) -> Self {
+        match data_type {
+            DataType::Boolean => Self::Boolean(BooleanBuilder::new()),
+            DataType::BigInt | DataType::Decimal => Self::BigInt(Int64Builder::new()),
+            DataType::Double => Self::Double(Float64Builder::new()),
+            DataType::Text => Self::Text(StringViewBuilder::new()),
+            DataType::Date => Self::Date(Date32Builder::new()),
+            DataType::Timestamp => Self::Timestamp(TimestampMicrosecondBuilder::new().with_timezone("UTC")),
+        }
+    }
+
+    fn append(&mut self, slot: &Slot<'_>) {
+        match (self, slot) {
+            (Self::Boolean(builder), Slot::Boolean(value)) => builder.append_value(*value),
+            (Self::BigInt(builder), Slot::BigInt(value)) => builder.append_value(*value),
+            (Self::Double(builder), Slot::Double(value)) => builder.append_value(*value),
+            (Self::Text(builder), Slot::Text(value)) => builder.append_value(value),
+            (Self::Date(builder), Slot::Date(value)) => builder.append_value(*value),
+            (Self::Timestamp(builder), Slot::Timestamp(value)) => builder.append_value(*value),
+            (builder, _) => builder.append_null(),
+        }
+    }
+
+    fn append_null(&mut self) {
+        match self {
+            Self::Boolean(builder) => builder.append_null(),
+            Self::BigInt(builder) => builder.append_null(),
+            Self::Double(builder) => builder.append_null(),
+            Self::Text(builder) => builder.append_null(),
+            Self::Date(builder) => builder.append_null(),
+            Self::Timestamp(builder) => builder.append_null(),
+        }
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        match self {
+            Self::Boolean(builder) => Arc::new(builder.finish()),
+            Self::BigInt(builder) => Arc::new(builder.finish()),
+            Self::Double(builder) => Arc::new(builder.finish()),
+            Self::Text(builder) => Arc::new(builder.finish()),
+            Self::Date(builder) => Arc::new(builder.finish()),
+            Self::Timestamp(builder) => Arc::new(builder.finish()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,272 @@
+//! Typed expressions → Polars expressions, with PostgreSQL's meaning.
+//!
+//! Next to its value an expression has, where it can fail, the condition under which it cannot be computed: a generated
+//! column rejects the record then; in a view the value is NULL.
+
+use anabranch_core::definition::{Bucket, DataType, Expr, Function, Granularity, Literal, Node};
+use polars::prelude::{
+    BooleanChunked, Column, DataType as Polars, Expr as PolarsExpr, Field, Int64Chunked, IntoColumn, IntoSeries, LiteralValue, NewChunkedArray, NULL,
+    PolarsResult, StringChunked, TimeUnit, TimeZone, coalesce, col, lit, when,
+};
+
+/// An expression that Polars runs.
+pub(super) struct Compiled {
+    pub(super) value: PolarsExpr,
+    /// True where the value cannot be computed; nothing when that cannot happen.
+    pub(super) failed: Option<PolarsExpr>,
+}
+
+impl Compiled {
+    fn sure(value: PolarsExpr) -> Self {
+        Self { value, failed: None }
+    }
+}
+
+pub(super) fn polars_type(data_type: DataType) -> Polars {
+    match data_type {
+        DataType::Boolean => Polars::Boolean,
+        DataType::BigInt => Polars::Int64,
+        DataType::Double => Polars::Float64,
+        DataType::Decimal => Polars::Int128,
+        DataType::Text => Polars::String,
+        DataType::Date => Polars::Date,
+        DataType::Timestamp => Polars::Datetime(TimeUnit::Microseconds, Some(TimeZone::UTC)),
+    }
+}
+
+/// Whether the expression can fail for some record.
+pub(super) fn can_fail(expression: &Expr) -> bool {
+    compile(expression).failed.is_some()
+}
+
+/// The start of a time's bucket.
+pub(super) fn bucket(bucket: &Bucket) -> PolarsExpr {
+    let every = match bucket.granularity {
+        Granularity::Second => "1s",
+        Granularity::Minute => "1m",
+        Granularity::Hour => "1h",
+        Granularity::Day => "1d",
+        Granularity::Week => "1w",
+        Granularity::Month => "1mo",
+        Granularity::Quarter => "1q",
+        Granularity::Year => "1y",
+    };
+    compile(&bucket.time).value.dt().truncate(lit(every))
+}
+
+pub(super) fn compile(expression: &Expr) -> Compiled {
+    match &expression.node {
+        Node::Column(name) => Compiled::sure(col(name.as_str())),
+        Node::Literal(literal) => Compiled::sure(constant(literal, expression.data_type)),
+        Node::Call(function, arguments) => call(*function, arguments, expression.data_type),
+        Node::Case { branches, otherwise } => case(branches, otherwise.as_deref(), expression.data_type),
+        Node::Cast(inner) => cast(inner, expression.data_type),
+    }
+}
+
+fn constant(literal: &Literal, data_type: DataType) -> PolarsExpr {
+    match literal {
+        Literal::Null => lit(NULL).cast(polars_type(data_type)),
+        Literal::Boolean(value) => lit(*value),
+        Literal::BigInt(value) => lit(*value),
+        Literal::Double(value) => lit(*value),
+        Literal::Text(value) => lit(value.clone()),
+        Literal::Date(days) => lit(*days).cast(Polars::Date),
+        Literal::Timestamp(micros) => lit(*micros).cast(polars_type(DataType::Timestamp)),
+    }
+}
+
+fn any(conditions: impl IntoIterator<Item = Option<PolarsExpr>>) -> Option<PolarsExpr> {
+    conditions.into_iter().flatten().reduce(PolarsExpr::or)
+}
+
+fn call(function: Function, arguments: &[Expr], data_type: DataType) -> Compiled {
+    let compiled: Vec<Compiled> = arguments.iter().map(compile).collect();
+    let values: Vec<PolarsExpr> = compiled.iter().map(|argument| argument.value.clone()).collect();
+    let inherited = any(compiled.into_iter().map(|argument| argument.failed));
+    let mut values_iter = values.clone().into_iter();
+    let mut next = || values_iter.next().unwrap_or_else(|| lit(NULL));
+    let (value, own) = match function {
+        Function::Add | Function::Subtract | Function::Multiply | Function::Divide | Function::Modulo => {
+            let value = arithmetic(function, next(), next(), data_type);
+            (value.clone(), Some(lost(&values, value)))
+        }
+        Function::Abs => {
+            let wide = next().cast(if data_type == DataType::Double { Polars::Float64 } else { Polars::Int128 }).abs();
+            let value = wide.cast(polars_type(data_type));
+            (value.clone(), (data_type != DataType::Double).then(|| lost(&values, value)))
+        }
+        Function::Equal => (next().eq(next()), None),
+        Function::NotEqual => (next().neq(next()), None),
+        Function::Less => (next().lt(next()), None),
+        Function::LessOrEqual => (next().lt_eq(next()), None),
+        Function::Greater => (next().gt(next()), None),
+        Function::GreaterOrEqual => (next().gt_eq(next()), None),
+        Function::And => (next().and(next()), None),
+        Function::Or => (next().or(next()), None),
+        Function::Not => (next().not(), None),
+        Function::IsNull => (next().is_null(), None),
+        Function::Coalesce => (coalesce(&values), None),
+        Function::NullIf => {
+            let (first, second) = (next(), next());
+            (when(first.clone().eq(second)).then(lit(NULL)).otherwise(first), None)
+        }
+        Function::Concat => (texts(values.clone(), |row| Some(row.concat())), None),
+        Function::Lower => (texts(values.clone(), |row| row.first().map(|text| text.to_lowercase())), None),
+        Function::Upper => (texts(values.clone(), |row| row.first().map(|text| text.to_uppercase())), None),
+        Function::Trim => (texts(values.clone(), |row| row.first().map(|text| text.trim_matches(' ').to_owned())), None),
+        Function::Length => (length(next()), None),
+        Function::SplitPart => {
+            let value = split_part(values.clone());
+            let literal = matches!(arguments.get(2), Some(Expr { node: Node::Literal(Literal::BigInt(_)), .. }));
+            (value.clone(), (!literal).then(|| lost(&values, value)))
+        }
+    };
+    Compiled { value, failed: any([inherited, own]) }
+}
+
+/// Where no argument is NULL and yet the value is.
+fn lost(arguments: &[PolarsExpr], value: PolarsExpr) -> PolarsExpr {
+    arguments.iter().fold(value.is_null(), |condition, argument| condition.and(argument.clone().is_not_null()))
+}
+
+/// Integers are computed in 128 bits and become NULL where BIGINT does not hold the result.
+fn arithmetic(function: Function, left: PolarsExpr, right: PolarsExpr, data_type: DataType) -> PolarsExpr {
+    let integers = data_type != DataType::Double;
+    let wide = |value: PolarsExpr| if integers { value.cast(Polars::Int128) } else { value };
+    let zero = if integers { lit(0i64) } else { lit(0.0) };
+    let divisor = when(right.clone().eq(zero)).then(lit(NULL)).otherwise(right.clone()).cast(polars_type(data_type));
+    let quotient = |left: PolarsExpr, right: PolarsExpr| {
+        if !integers {
+            return left / right;
+        }
+        // Towards zero, as in SQL: the quotient of the absolute values, with the sign of both.
+        let same_sign = left.clone().lt(lit(0i64)).eq(right.clone().lt(lit(0i64)));
+        let size = left.abs().floor_div(right.abs());
+        when(same_sign).then(size.clone()).otherwise(lit(0i64).cast(Polars::Int128) - size)
+    };
+    let value = match function {
+        Function::Add => wide(left) + wide(right),
+        Function::Subtract => wide(left) - wide(right),
+        Function::Multiply => wide(left) * wide(right),
+        Function::Divide => quotient(wide(left), wide(divisor)),
+        _ if integers => {
+            let (left, right) = (wide(left), wide(divisor));
+            left.clone() - quotient(left, right.clone()) * right
+        }
+        _ => left % divisor,
+    };
+    value.cast(polars_type(data_type))
+}
+
+fn case(branches: &[(Expr, Expr)], otherwise: Option<&Expr>, data_type: DataType) -> Compiled {
+    let fallback = otherwise.map_or_else(|| Compiled::sure(constant(&Literal::Null, data_type)), compile);
+    branches.iter().rev().fold(fallback, |rest, (condition, value)| {
+        let (condition, value) = (compile(condition), compile(value));
+        let taken = condition.value.clone().fill_null(lit(false));
+        let failed = match (value.failed, rest.failed) {
+            (None, None) => None,
+            (value, rest) => Some(when(taken.clone()).then(value.unwrap_or_else(|| lit(false))).otherwise(rest.unwrap_or_else(|| lit(false)))),
+        };
+        Compiled { value: when(taken).then(value.value).otherwise(rest.value), failed: any([condition.failed, failed]) }
+    })
+}
+
+fn cast(inner: &Expr, target: DataType) -> Compiled {
+    let argument = compile(inner);
+    let input = argument.value.clone();
+    let value = match (inner.data_type, target) {
+        (from, to) if from == to => return argument,
+        // PostgreSQL rounds half to even; out of range is an error.
+        (DataType::Double, DataType::BigInt) => input.map(round_to_bigint, |_, field| Ok(Field::new(field.name().clone(), Polars::Int64))),
+        (DataType::Text, DataType::BigInt) => parsed(input, Polars::Int64, |texts| texts.iter().map(|text| text?.trim().parse::<i64>().ok()).collect::<Int64Chunked>().into_column()),
+        (DataType::Text, DataType::Double) => parsed(input, Polars::Float64, |texts| {
+            texts.iter().map(|text| text?.trim().parse::<f64>().ok()).collect::<polars::prelude::Float64Chunked>().into_column()
+        }),
+        (DataType::Text, DataType::Boolean) => parsed(input, Polars::Boolean, |texts| texts.iter().map(|text| boolean(text?)).collect::<BooleanChunked>().into_column()),
+        (_, to) => input.cast(polars_type(to)),
+    };
+    let own = matches!((inner.data_type, target), (DataType::Double | DataType::Text, DataType::BigInt | DataType::Double | DataType::Boolean));
+    let failed = any([argument.failed, own.then(|| lost(&[argument.value], value.clone()))]);
+    Compiled { value, failed }
+}
+
+fn round_to_bigint(column: Column) -> PolarsResult<Column> {
+    const LIMIT: f64 = 9_223_372_036_854_775_808.0;
+    #[expect(clippy::cast_possible_truncation, reason = "checked against the range")]
+    let round = |value: f64| (-LIMIT..LIMIT).contains(&value.round_ties_even()).then(|| value.round_ties_even() as i64);
+    let values: Int64Chunked = column.f64()?.iter().map(|value| round(value?)).collect();
+    Ok(values.with_name(column.name().clone()).into_column())
+}
+
+/// The words that PostgreSQL takes.
+fn boolean(text: &str) -> Option<bool> {
+    match text.trim().to_lowercase().as_str() {
+        "t" | "true" | "y" | "yes" | "on" | "1" => Some(true),
+        "f" | "false" | "n" | "no" | "off" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+fn parsed(input: PolarsExpr, target: Polars, parse: fn(&StringChunked) -> Column) -> PolarsExpr {
+    input.map(
+        move |column| Ok(parse(column.str()?).with_name(column.name().clone())),
+        move |_, field| Ok(Field::new(field.name().clone(), target.clone())),
+    )
+}
+
+/// A function of TEXT arguments, NULL where one of them is.
+fn texts(arguments: Vec<PolarsExpr>, function: fn(&[&str]) -> Option<String>) -> PolarsExpr {
+    polars::prelude::map_multiple(
+        move |columns| {
+            let rows = columns.iter().map(Column::len).max().unwrap_or(0);
+            let texts: Vec<&StringChunked> = columns.iter().map(|column| column.str()).collect::<PolarsResult<_>>()?;
+            let values: StringChunked = (0..rows)
+                .map(|row| {
+                    let row: Option<Vec<&str>> = texts.iter().map(|text| text.get(if text.len() == 1 { 0 } else { row })).collect();
+                    function(&row?)
+                })
+                .collect();
+            Ok(values.into_column())
+        },
+        arguments,
+        |_, fields| Ok(Field::new(fields.first().map(|field| field.name().clone()).unwrap_or_default(), Polars::String)),
+    )
+}
+
+fn length(argument: PolarsExpr) -> PolarsExpr {
+    parsed(argument, Polars::Int64, |texts| {
+        texts.iter().map(|text| text.and_then(|text| i64::try_from(text.chars().count()).ok())).collect::<Int64Chunked>().into_column()
+    })
+}
+
+fn split_part(arguments: Vec<PolarsExpr>) -> PolarsExpr {
+    polars::prelude::map_multiple(
+        |columns| {
+            let [strings, delimiters, fields] = columns else { return Ok(StringChunked::from_slice_options("".into(), &[None::<&str>]).into_column()) };
+            let (strings, delimiters, fields) = (strings.str()?, delimiters.str()?, fields.i64()?);
+            let rows = strings.len().max(delimiters.len()).max(fields.len());
+            let place = |length: usize, row: usize| if length == 1 { 0 } else { row };
+            let values: StringChunked = (0..rows)
+                .map(|row| {
+                    let text = strings.get(place(strings.len(), row))?;
+                    let delimiter = delimiters.get(place(delimiters.len(), row))?;
+                    piece(text, delimiter, fields.get(place(fields.len(), row))?)
+                })
+                .collect();
+            Ok(values.into_series().into_column())
+        },
+        arguments,
+        |_, fields| Ok(Field::new(fields.first().map(|field| field.name().clone()).unwrap_or_default(), Polars::String)),
+    )
+}
+
+/// PostgreSQL's `split_part`: an empty delimiter leaves the text whole; beyond the last piece it is ''; 0 is an error.
+fn piece<'a>(text: &'a str, delimiter: &str, field: i64) -> Option<&'a str> {
+    let distance = usize::try_from(field.unsigned_abs()).ok()?.checked_sub(1)?;
+    if delimiter.is_empty() {
+        return Some(if distance == 0 { text } else { "" });
+    }
+    let found = if field > 0 { text.split(delimiter).nth(distance) } else { text.rsplit(delimiter).nth(distance) };
+    Some(found.unwrap_or(""))
+}

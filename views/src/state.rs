@@ -1,0 +1,119 @@
+//! Mergeable states. Merging is associative and commutative, the empty state is its identity, and the result has the
+//! same bytes in any order, but for sums of DOUBLE, which are marked `rounded`.
+
+use anabranch_core::definition::{Accumulator, AccumulatorKind, DataType};
+
+use crate::value::Value;
+
+mod distinct;
+mod histogram;
+
+pub use distinct::Registers;
+pub use histogram::Histogram;
+
+/// The value of the record that is last by (event time, partition, offset).
+#[derive(Clone, Debug, PartialEq)]
+pub struct LastValue {
+    /// Event time, then partition, then offset.
+    pub position: (i64, i64, i64),
+    /// Its value; not NULL.
+    pub value: Value,
+}
+
+/// The state of one accumulator in one group.
+#[derive(Clone, Debug, PartialEq)]
+pub enum State {
+    /// A number of records or values.
+    Count(i64),
+    /// A sum of BIGINT; nothing over no values. It cannot overflow: a topic holds at most 2⁶³ records of at most 2⁶³
+    /// each, and 2¹²⁶ < 10³⁸.
+    Sum(Option<i128>),
+    /// A sum of DOUBLE.
+    SumDouble(Option<f64>),
+    /// The smallest value; NULL over no values.
+    Min(Value),
+    /// The largest value.
+    Max(Value),
+    /// The last value.
+    Last(Option<LastValue>),
+    /// The registers of a distinct count.
+    Distinct(Registers),
+    /// The buckets of a percentile.
+    Histogram(Histogram),
+}
+
+impl State {
+    /// The identity of merging.
+    #[must_use]
+    pub fn empty(accumulator: &Accumulator) -> Self {
+        match (accumulator.kind, accumulator.argument_type()) {
+            (AccumulatorKind::Count, _) => Self::Count(0),
+            (AccumulatorKind::Sum, Some(DataType::Double)) => Self::SumDouble(None),
+            (AccumulatorKind::Sum, _) => Self::Sum(None),
+            (AccumulatorKind::Min, _) => Self::Min(Value::Null),
+            (AccumulatorKind::Max, _) => Self::Max(Value::Null),
+            (AccumulatorKind::Last, _) => Self::Last(None),
+            (AccumulatorKind::Distinct, _) => Self::Distinct(Registers::default()),
+            (AccumulatorKind::Histogram, _) => Self::Histogram(Histogram::default()),
+        }
+    }
+
+    /// Adds a value that is not NULL. `position` is that of its record; without one it takes no part in `last`.
+    pub fn add(&mut self, value: Value, position: Option<(i64, i64, i64)>) {
+        let other = match self {
+            Self::Count(count) => {
+                *count += 1;
+                return;
+            }
+            Self::Distinct(registers) => return registers.add(&value),
+            Self::Histogram(histogram) => {
+                return match value {
+                    Value::Double(value) => histogram.add(value),
+                    #[expect(clippy::cast_precision_loss, reason = "the bucket is wider than the rounding")]
+                    Value::BigInt(value) => histogram.add(value as f64),
+                    _ => {}
+                };
+            }
+            Self::Sum(_) => Self::Sum(value.as_i64().map(i128::from)),
+            Self::SumDouble(_) => Self::SumDouble(if let Value::Double(value) = value { Some(value) } else { None }),
+            Self::Min(_) => Self::Min(value),
+            Self::Max(_) => Self::Max(value),
+            Self::Last(_) => Self::Last(position.map(|position| LastValue { position, value })),
+        };
+        self.merge(&other);
+    }
+
+    /// `self ⊕ other`.
+    ///
+    /// # Panics
+    /// When the states are of different accumulators: only a bug can do that.
+    pub fn merge(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Count(mine), Self::Count(other)) => *mine += other,
+            (Self::Sum(mine), Self::Sum(other)) => *mine = mine.map_or(*other, |mine| Some(mine + other.unwrap_or(0))),
+            (Self::SumDouble(mine), Self::SumDouble(other)) => *mine = mine.map_or(*other, |mine| Some(mine + other.unwrap_or(0.0))),
+            (Self::Min(mine), Self::Min(other)) => {
+                if !other.is_null() && (mine.is_null() || other.compare(mine).is_lt()) {
+                    mine.clone_from(other);
+                }
+            }
+            (Self::Max(mine), Self::Max(other)) => {
+                if other.compare(mine).is_gt() {
+                    mine.clone_from(other);
+                }
+            }
+            (Self::Last(mine), Self::Last(other)) => {
+                let later = other.as_ref().is_some_and(|other| mine.as_ref().is_none_or(|mine| other.position > mine.position));
+                if later {
+                    mine.clone_from(other);
+                }
+            }
+            (Self::Distinct(mine), Self::Distinct(other)) => mine.merge(other),
+            (Self::Histogram(mine), Self::Histogram(other)) => mine.merge(other),
+            (mine, other) => unreachable!("states of different accumulators: {mine:?}, {other:?}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

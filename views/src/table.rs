@@ -1,0 +1,242 @@
+//! Rows of states as columns: the shape of live tables, flush messages and parts.
+//!
+//! ```text
+//! <bucket>  <dimension>…  <accumulator 0>  <accumulator 1> …
+//! minute    city          s0_count         s1_sum     s2_last, s2_last_time, s2_last_partition, s2_last_offset
+//! ```
+
+use std::sync::Arc;
+
+use anabranch_core::definition::{Accumulator, AccumulatorKind, DataType, View};
+use arrow::{
+    array::{
+        Array, ArrayRef, AsArray, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Builder, RecordBatch,
+        StringViewBuilder, TimestampMicrosecondBuilder,
+    },
+    datatypes::{DECIMAL128_MAX_PRECISION, DataType as Arrow, Date32Type, Decimal128Type, Field, Float64Type, Int64Type, Schema, TimestampMicrosecondType},
+    error::ArrowError,
+};
+use thiserror::Error;
+
+use crate::{
+    group::Row,
+    state::{Histogram, LastValue, Registers, State},
+    value::{Value, arrow_type},
+};
+
+/// The type of a column of a table of states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColumnType {
+    /// A type of SQL.
+    Sql(DataType),
+    /// An encoded sketch.
+    Bytes,
+}
+
+/// A column of a table of states.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableColumn {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub column_type: ColumnType,
+}
+
+/// Columns that are not what the view's definition says.
+#[derive(Debug, Error)]
+pub enum TableError {
+    /// The bytes of a sketch are not a sketch.
+    #[error("the column {0} does not hold a sketch")]
+    Sketch(String),
+    /// A column is missing or has another type.
+    #[error("the column {0} is missing or has another type")]
+    Column(String),
+    /// Arrow refused.
+    #[error("arrow")]
+    Arrow(#[from] ArrowError),
+}
+
+/// The columns of a view's states, in order: bucket, dimensions, states.
+#[must_use]
+pub fn columns(view: &View) -> Vec<TableColumn> {
+    let sql = |name: &str, data_type: DataType| TableColumn { name: name.to_owned(), column_type: ColumnType::Sql(data_type) };
+    let mut columns: Vec<TableColumn> = view.bucket.iter().map(|bucket| sql(&bucket.name, DataType::Timestamp)).collect();
+    columns.extend(view.dimensions.iter().map(|dimension| sql(&dimension.name, dimension.expression.data_type)));
+    for (index, accumulator) in view.accumulators.iter().enumerate() {
+        let argument = accumulator.argument_type().unwrap_or(DataType::BigInt);
+        let name = |suffix: &str| format!("s{index}_{suffix}");
+        match accumulator.kind {
+            AccumulatorKind::Count => columns.push(sql(&name("count"), DataType::BigInt)),
+            AccumulatorKind::Sum if argument == DataType::Double => columns.push(sql(&name("sum"), DataType::Double)),
+            AccumulatorKind::Sum => columns.push(sql(&name("sum"), DataType::Decimal)),
+            AccumulatorKind::Min => columns.push(sql(&name("min"), argument)),
+            AccumulatorKind::Max => columns.push(sql(&name("max"), argument)),
+            AccumulatorKind::Last => {
+                columns.push(sql(&name("last"), argument));
+                columns.push(sql(&name("last_time"), DataType::Timestamp));
+                columns.push(sql(&name("last_partition"), DataType::BigInt));
+                columns.push(sql(&name("last_offset"), DataType::BigInt));
+            }
+            AccumulatorKind::Distinct => columns.push(TableColumn { name: name("distinct"), column_type: ColumnType::Bytes }),
+            AccumulatorKind::Histogram => columns.push(TableColumn { name: name("histogram"), column_type: ColumnType::Bytes }),
+        }
+    }
+    columns
+}
+
+/// A row as the cells of [`columns`].
+#[must_use]
+pub fn cells(row: &Row) -> Vec<Value> {
+    let mut cells = row.key.clone();
+    for state in &row.states {
+        match state {
+            State::Count(count) => cells.push(Value::BigInt(*count)),
+            State::Sum(sum) => cells.push(sum.map_or(Value::Null, Value::Decimal)),
+            State::SumDouble(sum) => cells.push(sum.map_or(Value::Null, Value::Double)),
+            State::Min(value) | State::Max(value) => cells.push(value.clone()),
+            State::Last(None) => cells.extend([Value::Null, Value::Null, Value::Null, Value::Null]),
+            State::Last(Some(LastValue { position: (time, partition, offset), value })) => {
+                cells.extend([value.clone(), Value::Timestamp(*time), Value::BigInt(*partition), Value::BigInt(*offset)]);
+            }
+            State::Distinct(registers) => cells.push(Value::Bytes(registers.to_bytes())),
+            State::Histogram(histogram) => cells.push(Value::Bytes(histogram.to_bytes())),
+        }
+    }
+    cells
+}
+
+/// The row that [`cells`] wrote.
+///
+/// # Errors
+/// [`TableError`] when the cells are not those of the view's columns.
+pub fn row(view: &View, cells: Vec<Value>) -> Result<Row, TableError> {
+    let key_length = usize::from(view.bucket.is_some()) + view.dimensions.len();
+    let mut cells = cells.into_iter();
+    let key: Vec<Value> = cells.by_ref().take(key_length).collect();
+    let mut states = Vec::with_capacity(view.accumulators.len());
+    for (index, accumulator) in view.accumulators.iter().enumerate() {
+        states.push(state(accumulator, &mut cells).ok_or_else(|| TableError::Sketch(format!("s{index}")))?);
+    }
+    Ok(Row { key, states })
+}
+
+fn state(accumulator: &Accumulator, cells: &mut impl Iterator<Item = Value>) -> Option<State> {
+    let value = cells.next()?;
+    Some(match (State::empty(accumulator), value) {
+        (State::Count(_), value) => State::Count(value.as_i64()?),
+        (State::Sum(_), Value::Decimal(sum)) => State::Sum(Some(sum)),
+        (State::SumDouble(_), Value::Double(sum)) => State::SumDouble(Some(sum)),
+        (State::Min(_), value) => State::Min(value),
+        (State::Max(_), value) => State::Max(value),
+        (State::Last(_), value) => {
+            let position = (cells.next()?, cells.next()?, cells.next()?);
+            match (value, position.0.as_i64(), position.1.as_i64(), position.2.as_i64()) {
+                (Value::Null, _, _, _) => State::Last(None),
+                (value, Some(time), Some(partition), Some(offset)) => State::Last(Some(LastValue { position: (time, partition, offset), value })),
+                _ => return None,
+            }
+        }
+        (State::Distinct(_), Value::Bytes(bytes)) => State::Distinct(Registers::from_bytes(&bytes)?),
+        (State::Histogram(_), Value::Bytes(bytes)) => State::Histogram(Histogram::from_bytes(&bytes)?),
+        (empty @ (State::Sum(_) | State::SumDouble(_)), Value::Null) => empty,
+        _ => return None,
+    })
+}
+
+/// The Arrow schema of a table.
+#[must_use]
+pub fn schema(columns: &[TableColumn]) -> Arc<Schema> {
+    let field = |column: &TableColumn| {
+        let arrow = match column.column_type {
+            ColumnType::Sql(data_type) => arrow_type(data_type),
+            ColumnType::Bytes => Arrow::Binary,
+        };
+        Field::new(&column.name, arrow, true)
+    };
+    Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
+}
+
+/// Rows → one batch of Arrow columns, in the order of the rows.
+///
+/// # Errors
+/// [`TableError`] when a row does not fit the view.
+pub fn to_batch<'a>(view: &View, rows: impl IntoIterator<Item = &'a Row>) -> Result<RecordBatch, TableError> {
+    let columns = columns(view);
+    let mut values: Vec<Vec<Value>> = columns.iter().map(|_| Vec::new()).collect();
+    for row in rows {
+        for (column, cell) in values.iter_mut().zip(cells(row)) {
+            column.push(cell);
+        }
+    }
+    let arrays = columns.iter().zip(values).map(|(column, values)| array(column, &values)).collect::<Result<Vec<_>, _>>()?;
+    Ok(RecordBatch::try_new(schema(&columns), arrays)?)
+}
+
+/// A batch of the view's columns → rows.
+///
+/// # Errors
+/// [`TableError`] when a column is missing, has another type, or holds no sketch.
+pub fn from_batch(view: &View, batch: &RecordBatch) -> Result<Vec<Row>, TableError> {
+    let columns = columns(view);
+    let mut cells: Vec<Vec<Value>> = (0..batch.num_rows()).map(|_| Vec::with_capacity(columns.len())).collect();
+    for column in &columns {
+        let missing = || TableError::Column(column.name.clone());
+        let array = batch.column_by_name(&column.name).ok_or_else(missing)?;
+        for (index, cells) in cells.iter_mut().enumerate() {
+            cells.push(cell(column.column_type, array, index).ok_or_else(missing)?);
+        }
+    }
+    cells.into_iter().map(|cells| row(view, cells)).collect()
+}
+
+fn array(column: &TableColumn, values: &[Value]) -> Result<ArrayRef, TableError> {
+    let wrong = || TableError::Column(column.name.clone());
+    macro_rules! build {
+        ($builder:expr, $pattern:pat => $value:expr) => {{
+            let mut builder = $builder;
+            for value in values {
+                match value {
+                    Value::Null => builder.append_null(),
+                    $pattern => builder.append_value($value),
+                    _ => return Err(wrong()),
+                }
+            }
+            Arc::new(builder.finish()) as ArrayRef
+        }};
+    }
+    Ok(match column.column_type {
+        ColumnType::Bytes => build!(BinaryBuilder::new(), Value::Bytes(bytes) => bytes),
+        ColumnType::Sql(DataType::Boolean) => build!(BooleanBuilder::new(), Value::Boolean(value) => *value),
+        ColumnType::Sql(DataType::BigInt) => build!(Int64Builder::new(), Value::BigInt(value) => *value),
+        ColumnType::Sql(DataType::Double) => build!(Float64Builder::new(), Value::Double(value) => *value),
+        ColumnType::Sql(DataType::Text) => build!(StringViewBuilder::new(), Value::Text(value) => value),
+        ColumnType::Sql(DataType::Date) => build!(Date32Builder::new(), Value::Date(value) => *value),
+        ColumnType::Sql(DataType::Decimal) => {
+            let builder = Decimal128Builder::new().with_precision_and_scale(DECIMAL128_MAX_PRECISION, 0)?;
+            build!(builder, Value::Decimal(value) => *value)
+        }
+        ColumnType::Sql(DataType::Timestamp) => {
+            build!(TimestampMicrosecondBuilder::new().with_timezone("UTC"), Value::Timestamp(value) => *value)
+        }
+    })
+}
+
+/// The cell of a column that holds `column_type`; nothing when it holds something else.
+#[must_use]
+pub fn cell(column_type: ColumnType, array: &dyn Array, index: usize) -> Option<Value> {
+    if array.is_null(index) {
+        return Some(Value::Null);
+    }
+    Some(match (column_type, array.data_type()) {
+        (ColumnType::Bytes, Arrow::Binary) => Value::Bytes(array.as_binary::<i32>().value(index).to_vec()),
+        (ColumnType::Sql(DataType::Boolean), Arrow::Boolean) => Value::Boolean(array.as_boolean().value(index)),
+        (ColumnType::Sql(DataType::BigInt), Arrow::Int64) => Value::BigInt(array.as_primitive::<Int64Type>().value(index)),
+        (ColumnType::Sql(DataType::Double), Arrow::Float64) => Value::Double(array.as_primitive::<Float64Type>().value(index)),
+        (ColumnType::Sql(DataType::Text), Arrow::Utf8View) => Value::Text(array.as_string_view().value(index).to_owned()),
+        (ColumnType::Sql(DataType::Text), Arrow::Utf8) => Value::Text(array.as_string::<i32>().value(index).to_owned()),
+        (ColumnType::Sql(DataType::Date), Arrow::Date32) => Value::Date(array.as_primitive::<Date32Type>().value(index)),
+        (ColumnType::Sql(DataType::Decimal), Arrow::Decimal128(_, 0)) => Value::Decimal(array.as_primitive::<Decimal128Type>().value(index)),
+        (ColumnType::Sql(DataType::Timestamp), Arrow::Timestamp(_, _)) => Value::Timestamp(array.as_primitive::<TimestampMicrosecondType>().value(index)),
+        _ => return None,
+    })
+}
