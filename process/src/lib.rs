@@ -1,1 +1,13 @@
-//! x
+//! What every layer needs to run: settings, telemetry, shutdown, the catalog in PostgreSQL, the warehouse.
+
+pub mod catalog;
+pub mod clock;
+pub mod failure;
+pub mod identity;
+pub mod settings;
+pub mod telemetry;
+pub mod warehouse;
+
+pub use catalog::Catalog;
+pub use settings::Settings;
+pub use warehouse::Warehouse;

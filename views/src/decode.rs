@@ -66,6 +66,8 @@ pub struct Decoder {
     wanted: Wanted,
     /// The columns that come from JSON members, by name.
     members: HashMap<String, usize>,
+    /// Their types, in the same order.
+    types: Vec<DataType>,
     time_format: TimeFormat,
     columns: Vec<Option<Builder>>,
     partitions: Int64Builder,
@@ -94,6 +96,7 @@ impl Decoder {
         let is_wanted = |name: &String| inputs.as_ref().is_none_or(|inputs| inputs.contains(name));
         Self {
             members: declared.iter().enumerate().map(|(index, column)| (column.name.clone(), index)).collect(),
+            types: declared.iter().map(|column| column.data_type).collect(),
             time_format: TimeFormat::new(source.timestamp_format.as_deref()),
             columns: declared.iter().map(|column| is_wanted(&column.name).then(|| Builder::new(column.data_type))).collect(),
             partitions: Int64Builder::new(),
@@ -155,7 +158,7 @@ impl Decoder {
         let text = std::str::from_utf8(value).map_err(|_| "not UTF-8")?;
         let declared = || self.source.columns.iter().filter(|column| column.generated.is_none());
         let mut slots: Vec<Slot<'v>> = declared().map(|_| Slot::Null).collect();
-        let seed = RecordSeed { source: &self.source, members: &self.members, time_format: &self.time_format };
+        let seed = RecordSeed { types: &self.types, members: &self.members, time_format: &self.time_format };
         seed.read(text, &mut slots).map_err(ToOwned::to_owned)?;
         for (column, slot) in declared().zip(&slots) {
             match slot {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <bucket>  <dimension>…  <accumulator 0>  <accumulator 1> …
-//! minute    city          s0_count         s1_sum     s2_last, s2_last_time, s2_last_partition, s2_last_offset
+//! minute    city          _s0_count        _s1_sum    _s2_last, _s2_last_time, _s2_last_partition, _s2_last_offset
 //! ```
 
 use std::sync::Arc;
@@ -64,7 +64,7 @@ pub fn columns(view: &View) -> Vec<TableColumn> {
     columns.extend(view.dimensions.iter().map(|dimension| sql(&dimension.name, dimension.expression.data_type)));
     for (index, accumulator) in view.accumulators.iter().enumerate() {
         let argument = accumulator.argument_type().unwrap_or(DataType::BigInt);
-        let name = |suffix: &str| format!("s{index}_{suffix}");
+        let name = |suffix: &str| format!("_s{index}_{suffix}");
         match accumulator.kind {
             AccumulatorKind::Count => columns.push(sql(&name("count"), DataType::BigInt)),
             AccumulatorKind::Sum if argument == DataType::Double => columns.push(sql(&name("sum"), DataType::Double)),
@@ -115,7 +115,7 @@ pub fn row(view: &View, cells: Vec<Value>) -> Result<Row, TableError> {
     let key: Vec<Value> = cells.by_ref().take(key_length).collect();
     let mut states = Vec::with_capacity(view.accumulators.len());
     for (index, accumulator) in view.accumulators.iter().enumerate() {
-        states.push(state(accumulator, &mut cells).ok_or_else(|| TableError::Sketch(format!("s{index}")))?);
+        states.push(state(accumulator, &mut cells).ok_or_else(|| TableError::Sketch(format!("_s{index}")))?);
     }
     Ok(Row { key, states })
 }

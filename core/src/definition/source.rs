@@ -117,11 +117,12 @@ pub(super) fn data_type(sql: &SqlType, span: Span) -> Result<DataType, Mistake> 
 /// An unquoted name in lower case, as PostgreSQL folds it.
 pub(super) fn identifier(ident: &Ident) -> Result<String, Mistake> {
     let name = if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() };
-    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !name.starts_with(|c: char| c.is_ascii_digit());
+    // A leading _ belongs to the columns that anabranch adds to tables of states.
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && name.starts_with(|c: char| c.is_ascii_alphabetic());
     if plain && !name.is_empty() && name.len() <= 63 {
         return Ok(name);
     }
-    Err(Mistake::new("bad_name", ident.span, format!("\"{name}\" cannot be a name here")).help("letters, digits and _, not first a digit, at most 63"))
+    Err(Mistake::new("bad_name", ident.span, format!("\"{name}\" cannot be a name here")).help("a letter, then letters, digits and _, at most 63 in all"))
 }
 
 pub(super) fn object_name(parts: &[Ident], span: Span) -> Result<String, Mistake> {

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::HashMap, fmt};
 
-use anabranch_core::definition::{DataType, Source};
+use anabranch_core::definition::DataType;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::time::{TimeFormat, days};
@@ -24,7 +24,7 @@ pub(super) enum Slot<'v> {
 }
 
 pub(super) struct RecordSeed<'a> {
-    pub(super) source: &'a Source,
+    pub(super) types: &'a [DataType],
     pub(super) members: &'a HashMap<String, usize>,
     pub(super) time_format: &'a TimeFormat,
 }
@@ -53,10 +53,10 @@ impl<'v> Visitor<'v> for RecordVisitor<'_, '_, 'v> {
     fn visit_map<A: MapAccess<'v>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key_seed(KeySeed)? {
             let index = self.seed.members.get(key.as_ref()).copied();
-            let column = index.and_then(|index| self.seed.source.columns.iter().filter(|column| column.generated.is_none()).nth(index));
-            match (column, index.and_then(|index| self.slots.get_mut(index))) {
-                (Some(column), Some(slot)) => {
-                    *slot = map.next_value_seed(SlotSeed { data_type: column.data_type, time_format: self.seed.time_format })?;
+            let data_type = index.and_then(|index| self.seed.types.get(index)).copied();
+            match (data_type, index.and_then(|index| self.slots.get_mut(index))) {
+                (Some(data_type), Some(slot)) => {
+                    *slot = map.next_value_seed(SlotSeed { data_type, time_format: self.seed.time_format })?;
                 }
                 _ => {
                     map.next_value::<IgnoredAny>()?;

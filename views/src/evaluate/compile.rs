@@ -5,7 +5,7 @@
 
 use anabranch_core::definition::{Bucket, DataType, Expr, Function, Granularity, Literal, Node};
 use polars::prelude::{
-    BooleanChunked, Column, DataType as Polars, Expr as PolarsExpr, Field, Int64Chunked, IntoColumn, IntoSeries, LiteralValue, NewChunkedArray, NULL,
+    BooleanChunked, Column, DataType as Polars, Expr as PolarsExpr, Field, Int64Chunked, IntoColumn, IntoSeries, NewChunkedArray, NULL,
     PolarsResult, StringChunked, TimeUnit, TimeZone, coalesce, col, lit, when,
 };
 

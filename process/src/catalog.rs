@@ -1,0 +1,100 @@
+//! The catalog: what PostgreSQL knows of sources, partitions, epochs, runs and versions.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`definitions`] | applying a pipeline, and reading what is applied |
+//! | [`rows`] | the rows that the protocol decides on |
+//!
+//! All tables lie in the schema `anabranch`. One order of locks everywhere: source → partitions, ascending → epoch →
+//! live rows.
+
+use std::{str::FromStr, time::Duration};
+
+use anyhow::{Context, Result};
+use tokio_postgres::{Client, Config, NoTls, config::Host};
+use tracing::error;
+
+use crate::failure::Unreachable;
+
+pub mod definitions;
+pub mod rows;
+
+/// A server that does not accept a connection within this time counts as not there.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Held while tables are made, so that processes that start together do not race.
+const MIGRATION_LOCK: i64 = 0x616e_6162_7261_6e63;
+
+mod embedded {
+    refinery::embed_migrations!("src/catalog/migrations");
+}
+
+/// The place of the catalog; connections are made from it.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    config: Config,
+}
+
+impl Catalog {
+    /// The catalog at `url`; nothing is asked of it yet.
+    ///
+    /// # Errors
+    /// When the address cannot be read.
+    pub fn at(url: &str) -> Result<Self> {
+        let mut config = Config::from_str(url).with_context(|| "read setting postgres.url")?;
+        config.connect_timeout(CONNECT_LIMIT).options("-c search_path=anabranch -c timezone=UTC").application_name("anabranch");
+        config.keepalives_idle(Duration::from_secs(10)).tcp_user_timeout(Duration::from_secs(30));
+        Ok(Self { config })
+    }
+
+    /// Host, port and database, without secrets.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let host = self.config.get_hosts().first().map_or_else(String::new, |host| match host {
+            Host::Tcp(name) => name.clone(),
+            #[cfg(unix)]
+            Host::Unix(path) => path.display().to_string(),
+        });
+        let port = self.config.get_ports().first().copied().unwrap_or(5432);
+        format!("{host}:{port}/{}", self.config.get_dbname().unwrap_or("anabranch"))
+    }
+
+    /// The settings of a connection, for a caller that drives it itself.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// A new connection.
+    ///
+    /// # Errors
+    /// [`Unreachable`].
+    pub async fn connect(&self) -> Result<Client> {
+        let unreachable = |cause: tokio_postgres::Error| Unreachable { service: "PostgreSQL", address: self.address(), cause: cause.into() };
+        let (client, connection) = self.config.connect(NoTls).await.map_err(unreachable)?;
+        tokio::spawn(async move {
+            // The client's next call fails and says so; here only what no call would show.
+            if let Err(error) = connection.await {
+                tracing::debug!(error = %error, "lost a connection to PostgreSQL");
+            }
+        });
+        Ok(client)
+    }
+
+    /// Makes or completes the tables.
+    ///
+    /// # Errors
+    /// [`Unreachable`], or when a newer program made them.
+    pub async fn migrate(&self) -> Result<()> {
+        let mut client = self.connect().await?;
+        client.execute("SELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK]).await?;
+        client.batch_execute("SET client_min_messages = warning; CREATE SCHEMA IF NOT EXISTS anabranch").await?;
+        let migrated = embedded::migrations::runner().set_abort_missing(true).run_async(&mut client).await;
+        // The lock goes with the connection if this fails.
+        if let Err(error) = client.execute("SELECT pg_advisory_unlock($1)", &[&MIGRATION_LOCK]).await {
+            error!(%error, "could not release the lock of the migrations");
+        }
+        migrated.context("migrate the catalog (tables of a newer anabranch need a newer anabranch)")?;
+        Ok(())
+    }
+}

@@ -1,0 +1,146 @@
+//! The rows that the protocol decides on, as its types.
+
+use std::collections::BTreeMap;
+
+use anabranch_core::{
+    Coverage, Offset, Partition,
+    definition::Fingerprint,
+    protocol::{CutNumber, Epoch, EpochId, EpochRange, PartitionRow, RunId},
+};
+use anyhow::{Context, Result};
+use tokio_postgres::{GenericClient, Row};
+
+/// A partition of the catalog, with what only operators and batch look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionState {
+    /// What the protocol decides on.
+    pub row: PartitionRow,
+    /// The end of the partition when speed looked last.
+    pub high_watermark: Offset,
+    /// Below this position everything is archived or holds no record.
+    pub archived_to: Offset,
+}
+
+/// A published result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionRow {
+    /// The view.
+    pub view: String,
+    /// The definition that it was computed by.
+    pub fingerprint: Fingerprint,
+    /// The run that published it.
+    pub run: RunId,
+    /// What it includes.
+    pub coverage: Coverage,
+    /// The folder of its manifest in the warehouse.
+    pub folder: String,
+}
+
+const PARTITION_COLUMNS: &str = "partition, origin, next_offset, cut, epoch, high_watermark, archived_to";
+
+fn partition(row: &Row) -> PartitionState {
+    PartitionState {
+        row: PartitionRow {
+            partition: Partition(row.get("partition")),
+            origin: Offset(row.get("origin")),
+            next_offset: Offset(row.get("next_offset")),
+            cut: CutNumber(row.get("cut")),
+            epoch: row.get::<_, Option<i64>>("epoch").map(EpochId),
+        },
+        high_watermark: Offset(row.get("high_watermark")),
+        archived_to: Offset(row.get("archived_to")),
+    }
+}
+
+/// All partitions of a source, ascending.
+///
+/// # Errors
+/// When PostgreSQL does not answer.
+pub async fn partitions(client: &impl GenericClient, source: &str) -> Result<Vec<PartitionState>> {
+    let sql = format!("SELECT {PARTITION_COLUMNS} FROM partition WHERE source = $1 ORDER BY partition");
+    Ok(client.query(&sql, &[&source]).await?.iter().map(partition).collect())
+}
+
+/// Locks these partitions in ascending order and reads their newest rows.
+///
+/// # Errors
+/// When PostgreSQL does not answer.
+pub async fn lock_partitions(client: &impl GenericClient, source: &str, wanted: &[Partition]) -> Result<Vec<PartitionRow>> {
+    let sql = format!("SELECT {PARTITION_COLUMNS} FROM partition WHERE source = $1 AND partition = ANY($2) ORDER BY partition FOR UPDATE");
+    let wanted: Vec<i32> = wanted.iter().map(|partition| partition.0).collect();
+    Ok(client.query(&sql, &[&source, &wanted]).await?.iter().map(|row| partition(row).row).collect())
+}
+
+/// All epochs of a source with their ranges.
+///
+/// # Errors
+/// When PostgreSQL does not answer.
+pub async fn epochs(client: &impl GenericClient, source: &str) -> Result<Vec<Epoch>> {
+    let epochs = client.query("SELECT id, cut, definitions, flush FROM epoch WHERE source = $1 ORDER BY id", &[&source]).await?;
+    let ranges = client.query("SELECT epoch, partition, start, \"end\" FROM epoch_range WHERE source = $1", &[&source]).await?;
+    let mut by_epoch: BTreeMap<i64, BTreeMap<Partition, EpochRange>> = BTreeMap::new();
+    for range in &ranges {
+        let end = range.get::<_, Option<i64>>("end").map(Offset);
+        by_epoch.entry(range.get("epoch")).or_default().insert(Partition(range.get("partition")), EpochRange { start: Offset(range.get("start")), end });
+    }
+    let epoch = |row: &Row| Epoch {
+        id: EpochId(row.get("id")),
+        cut: CutNumber(row.get("cut")),
+        definitions: row.get::<_, Vec<String>>("definitions").into_iter().map(Fingerprint).collect(),
+        flush: row.get("flush"),
+        ranges: by_epoch.remove(&row.get("id")).unwrap_or_default(),
+    };
+    Ok(epochs.iter().map(epoch).collect())
+}
+
+/// The answers to a cut.
+///
+/// # Errors
+/// When PostgreSQL does not answer.
+pub async fn answers(client: &impl GenericClient, source: &str, cut: CutNumber) -> Result<Coverage> {
+    let rows = client.query("SELECT partition, \"offset\" FROM cut_offset WHERE source = $1 AND cut = $2", &[&source, &cut.0]).await?;
+    Ok(rows.iter().map(|row| (Partition(row.get(0)), Offset(row.get(1)))).collect())
+}
+
+/// The newest versions of each definition of a source, the current one first.
+///
+/// # Errors
+/// When PostgreSQL does not answer.
+pub async fn versions(client: &impl GenericClient, source: &str) -> Result<BTreeMap<Fingerprint, Vec<VersionRow>>> {
+    let sql = "SELECT view, fingerprint, run, coverage, folder FROM version WHERE source = $1 ORDER BY run DESC";
+    let mut versions: BTreeMap<Fingerprint, Vec<VersionRow>> = BTreeMap::new();
+    for row in client.query(sql, &[&source]).await? {
+        let fingerprint = Fingerprint(row.get("fingerprint"));
+        versions.entry(fingerprint.clone()).or_default().push(VersionRow {
+            view: row.get("view"),
+            fingerprint,
+            run: RunId(row.get("run")),
+            coverage: coverage(row.get("coverage"))?,
+            folder: row.get("folder"),
+        });
+    }
+    Ok(versions)
+}
+
+/// Up to where the live rows of each definition are pruned.
+///
+/// # Errors
+/// When PostgreSQL does not answer.
+pub async fn pruned(client: &impl GenericClient, source: &str) -> Result<BTreeMap<Fingerprint, Coverage>> {
+    let rows = client.query("SELECT fingerprint, coverage FROM pruned WHERE source = $1", &[&source]).await?;
+    rows.iter().map(|row| Ok((Fingerprint(row.get(0)), coverage(row.get(1))?))).collect()
+}
+
+/// A coverage as the catalog writes it: an object of partition and offset.
+///
+/// # Errors
+/// When it is something else.
+pub fn coverage(json: serde_json::Value) -> Result<Coverage> {
+    serde_json::from_value(json).context("read a coverage of the catalog")
+}
+
+/// A coverage for the catalog.
+#[must_use]
+pub fn coverage_json(coverage: &Coverage) -> serde_json::Value {
+    coverage.iter().map(|(partition, offset)| (partition.to_string(), serde_json::Value::from(offset.0))).collect::<serde_json::Map<_, _>>().into()
+}

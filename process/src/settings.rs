@@ -1,0 +1,220 @@
+//! Settings: `anabranch.toml`, each overridden by `ANABRANCH_<SECTION>__<KEY>`.
+//!
+//! Few, each with a unit in its name and a default that fits most; constants stand beside their use.
+
+use std::{collections::BTreeMap, path::Path};
+
+use figment::{
+    Figment,
+    providers::{Env, Format, Serialized, Toml},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Refused;
+
+/// All settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Kafka.
+    pub kafka: Kafka,
+    /// The warehouse.
+    pub warehouse: WarehouseSettings,
+    /// The catalog and the live rows.
+    pub postgres: Postgres,
+    /// Definitions.
+    pub pipelines: Pipelines,
+    /// The speed layer.
+    pub speed: Speed,
+    /// The archive.
+    pub archive: Archive,
+    /// Runs.
+    pub batch: Batch,
+    /// The HTTP API.
+    pub serving: Serving,
+}
+
+/// Kafka.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Kafka {
+    /// Bootstrap servers, `host:port` with commas between.
+    pub brokers: String,
+    /// Further librdkafka properties, passed through.
+    pub client: BTreeMap<String, String>,
+}
+
+/// The warehouse.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WarehouseSettings {
+    /// `hdfs://host:port/folder` or `file:///folder`.
+    pub url: String,
+}
+
+/// PostgreSQL.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Postgres {
+    /// A direct connection: no transaction pooling.
+    pub url: String,
+}
+
+/// Definitions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pipelines {
+    /// The folder of `*.sql` files.
+    pub dir: String,
+}
+
+/// The speed layer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Speed {
+    /// How often live rows are written when that is quick; grows so that it takes at most half of the time.
+    pub flush_ms: u64,
+}
+
+/// The archive.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Archive {
+    /// A file is sealed at this size: few large files are what HDFS and readers like.
+    pub rotate_bytes: u64,
+    /// A file is sealed at this age, also on a quiet topic.
+    pub rotate_seconds: u64,
+}
+
+/// Runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Batch {
+    /// When incremental runs start: cron with seconds, UTC.
+    pub incremental: String,
+    /// When full runs with an audit start.
+    pub audit: String,
+    /// Live rows below the previous version are kept this long after a publication, so that slow readers catch up.
+    pub prune_after_seconds: u64,
+}
+
+/// The HTTP API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Serving {
+    /// `address:port`; this machine alone by default.
+    pub listen: String,
+}
+
+impl Default for Kafka {
+    fn default() -> Self {
+        Self { brokers: "localhost:9092".to_owned(), client: BTreeMap::new() }
+    }
+}
+
+impl Default for WarehouseSettings {
+    fn default() -> Self {
+        Self { url: "hdfs://localhost:9000/anabranch".to_owned() }
+    }
+}
+
+impl Default for Postgres {
+    fn default() -> Self {
+        Self { url: "postgres://anabranch@localhost:5432/anabranch".to_owned() }
+    }
+}
+
+impl Default for Pipelines {
+    fn default() -> Self {
+        Self { dir: "pipelines".to_owned() }
+    }
+}
+
+impl Default for Speed {
+    fn default() -> Self {
+        Self { flush_ms: 200 }
+    }
+}
+
+impl Default for Archive {
+    fn default() -> Self {
+        Self { rotate_bytes: 128 * 1024 * 1024, rotate_seconds: 3600 }
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self { incremental: "0 */10 * * * *".to_owned(), audit: "0 0 3 * * *".to_owned(), prune_after_seconds: 300 }
+    }
+}
+
+impl Default for Serving {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:8080".to_owned() }
+    }
+}
+
+impl Settings {
+    /// Reads `file` (where it must exist if `required`), then the environment.
+    ///
+    /// # Errors
+    /// [`Refused`] with file, line, column, a caret and what is allowed.
+    pub fn load(file: &Path, required: bool) -> Result<Self, Refused> {
+        let text = match std::fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(error) if required || error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Refused(format!("settings file {}: {error}", file.display())));
+            }
+            Err(_) => String::new(),
+        };
+        // toml says line, column and caret, which figment does not keep.
+        toml::from_str::<Self>(&text).map_err(|error| Refused(format!("settings file {}: {}", file.display(), error.to_string().trim_end())))?;
+        let environment = Env::prefixed("ANABRANCH_").filter(|key| key.as_str().contains("__")).split("__");
+        Figment::from(Serialized::defaults(Self::default()))
+            .merge(Toml::string(&text))
+            .merge(environment)
+            .extract()
+            .map_err(|error| Refused(format!("settings from the environment: {error} (for key ANABRANCH_{})", error.path.join("__").to_uppercase())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Settings, Refused> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("anabranch.toml");
+        std::fs::write(&file, text).unwrap();
+        Settings::load(&file, true).map_err(|Refused(message)| Refused(message.replace(&folder.path().display().to_string(), "")))
+    }
+
+    #[test]
+    fn the_example_file_holds_the_defaults() {
+        let text = include_str!("../../anabranch.example.toml");
+        assert_eq!(toml::from_str::<Settings>(text).unwrap(), Settings::default());
+        for (section, value) in toml::Table::try_from(Settings::default()).unwrap() {
+            for key in value.as_table().unwrap().keys().filter(|key| *key != "client") {
+                assert!(text.lines().any(|line| line.starts_with(&format!("{key} = "))), "{section}.{key} is missing in anabranch.example.toml");
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_setting_is_shown_in_its_place() {
+        insta::assert_snapshot!(load("[speed]\nflush_sm = 100\n").unwrap_err(), @r"
+        settings file /anabranch.toml: TOML parse error at line 2, column 1
+          |
+        2 | flush_sm = 100
+          | ^^^^^^^^
+        unknown field `flush_sm`, expected `flush_ms`
+        ");
+        insta::assert_snapshot!(load("[archive]\nrotate_seconds = \"an hour\"\n").unwrap_err(), @r#"
+        settings file /anabranch.toml: TOML parse error at line 2, column 18
+          |
+        2 | rotate_seconds = "an hour"
+          |                  ^^^^^^^^^
+        invalid type: string "an hour", expected u64
+        "#);
+    }
+}
