@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`definitions`] | applying a pipeline, and reading what is applied |
+//! | [`live`] | live rows: upserts and reads |
 //! | [`rows`] | the rows that the protocol decides on |
 //!
 //! All tables lie in the schema `anabranch`. One order of locks everywhere: source → partitions, ascending → epoch →
@@ -17,6 +18,7 @@ use tracing::error;
 use crate::failure::Unreachable;
 
 pub mod definitions;
+pub mod live;
 pub mod rows;
 
 /// A server that does not accept a connection within this time counts as not there.

@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod clock;
 pub mod failure;
 pub mod identity;
+pub mod kafka;
 pub mod settings;
 pub mod telemetry;
 pub mod warehouse;

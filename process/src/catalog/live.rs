@@ -1,0 +1,127 @@
+//! Live rows: the states of an epoch's groups in the live table of a definition.
+
+use anabranch_core::{
+    definition::{DataType, View},
+    protocol::EpochId,
+};
+use anabranch_views::{
+    GroupHash, Row, Value,
+    table::{self, ColumnType, TableColumn},
+};
+use anyhow::{Context, Result};
+use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use tokio_postgres::{GenericClient, types::ToSql};
+
+use super::definitions::{live_table, quoted, sql_type};
+
+/// Rows of one statement: large enough that its cost per row is small, small enough to bound its parameters' memory.
+const STATEMENT_ROWS: usize = 5_000;
+
+/// Writes the absolute states of groups; `rows` must be sorted by hash, so that no two writers lock in different orders.
+///
+/// # Errors
+/// When PostgreSQL refuses or does not answer.
+pub async fn upsert(client: &impl GenericClient, view: &View, epoch: EpochId, rows: &[(GroupHash, &Row)]) -> Result<()> {
+    let columns = table::columns(view);
+    let keys = usize::from(view.bucket.is_some()) + view.dimensions.len();
+    let sql = upsert_sql(view, &columns, keys);
+    for rows in rows.chunks(STATEMENT_ROWS) {
+        let hashes: Vec<Vec<u8>> = rows.iter().map(|(hash, _)| hash.0.to_vec()).collect();
+        let mut cells: Vec<Vec<Value>> = columns.iter().map(|_| Vec::with_capacity(rows.len())).collect();
+        for (_, row) in rows {
+            for (column, cell) in cells.iter_mut().zip(table::cells(row)) {
+                column.push(cell);
+            }
+        }
+        let arrays: Vec<Box<dyn ToSql + Sync + Send>> = columns.iter().zip(cells).map(|(column, cells)| parameter(column.column_type, cells)).collect();
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&epoch.0, &hashes];
+        parameters.extend(arrays.iter().map(|array| array.as_ref() as &(dyn ToSql + Sync)));
+        client.execute(&sql, &parameters).await.with_context(|| format!("store live rows of view {}", view.name))?;
+    }
+    Ok(())
+}
+
+fn upsert_sql(view: &View, columns: &[TableColumn], keys: usize) -> String {
+    let names: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();
+    let unnested: Vec<String> = columns.iter().enumerate().map(|(index, column)| format!("${}::{}[]", index + 3, wire_type(column.column_type))).collect();
+    let selected: Vec<String> = columns.iter().enumerate().map(|(index, column)| format!("c{index}::{}", sql_type(column.column_type))).collect();
+    let aliases: Vec<String> = (0..columns.len()).map(|index| format!("c{index}")).collect();
+    let updates: Vec<String> = names.iter().skip(keys).map(|name| format!("{name} = EXCLUDED.{name}")).collect();
+    format!(
+        "INSERT INTO {} (_epoch, _group_hash, {}) SELECT $1, hash, {} FROM unnest($2::bytea[], {}) AS rows (hash, {}) \
+         ON CONFLICT (_epoch, _group_hash) DO UPDATE SET {}",
+        live_table(&view.fingerprint),
+        names.join(", "),
+        selected.join(", "),
+        unnested.join(", "),
+        aliases.join(", "),
+        updates.join(", "),
+    )
+}
+
+/// NUMERIC has no native form in the client; it travels as text.
+fn wire_type(column_type: ColumnType) -> &'static str {
+    match column_type {
+        ColumnType::Sql(DataType::Decimal) => "text",
+        other => sql_type(other),
+    }
+}
+
+fn timestamp(micros: i64) -> Option<NaiveDateTime> {
+    DateTime::from_timestamp_micros(micros).map(|time| time.naive_utc())
+}
+
+fn parameter(column_type: ColumnType, cells: Vec<Value>) -> Box<dyn ToSql + Sync + Send> {
+    macro_rules! array {
+        ($pattern:pat => $value:expr) => {
+            Box::new(cells.into_iter().map(|cell| match cell { $pattern => $value, _ => None }).collect::<Vec<_>>())
+        };
+    }
+    match column_type {
+        ColumnType::Bytes => array!(Value::Bytes(value) => Some(value)),
+        ColumnType::Sql(DataType::Boolean) => array!(Value::Boolean(value) => Some(value)),
+        ColumnType::Sql(DataType::BigInt) => array!(Value::BigInt(value) => Some(value)),
+        ColumnType::Sql(DataType::Double) => array!(Value::Double(value) => Some(value)),
+        ColumnType::Sql(DataType::Decimal) => array!(Value::Decimal(value) => Some(value.to_string())),
+        ColumnType::Sql(DataType::Text) => array!(Value::Text(value) => Some(value)),
+        ColumnType::Sql(DataType::Date) => array!(Value::Date(value) => NaiveDate::default().checked_add_signed(chrono::Duration::days(i64::from(value)))),
+        ColumnType::Sql(DataType::Timestamp) => array!(Value::Timestamp(value) => timestamp(value)),
+    }
+}
+
+/// All live rows of an epoch.
+///
+/// # Errors
+/// When PostgreSQL does not answer, or a row is not one of the view's.
+pub async fn read(client: &impl GenericClient, view: &View, epoch: EpochId) -> Result<Vec<Row>> {
+    let columns = table::columns(view);
+    let selected: Vec<String> = columns.iter().map(|column| format!("{}::{}", quoted(&column.name), wire_type(column.column_type))).collect();
+    let sql = format!("SELECT {} FROM {} WHERE _epoch = $1", selected.join(", "), live_table(&view.fingerprint));
+    let mut rows = Vec::new();
+    for row in client.query(&sql, &[&epoch.0]).await? {
+        let cells = columns.iter().enumerate().map(|(index, column)| cell(&row, index, column.column_type)).collect::<Result<Vec<_>>>()?;
+        rows.push(table::row(view, cells).with_context(|| format!("read live rows of view {}", view.name))?);
+    }
+    Ok(rows)
+}
+
+fn cell(row: &tokio_postgres::Row, index: usize, column_type: ColumnType) -> Result<Value> {
+    Ok(match column_type {
+        ColumnType::Bytes => row.try_get::<_, Option<Vec<u8>>>(index)?.map_or(Value::Null, Value::Bytes),
+        ColumnType::Sql(DataType::Boolean) => row.try_get::<_, Option<bool>>(index)?.map_or(Value::Null, Value::Boolean),
+        ColumnType::Sql(DataType::BigInt) => row.try_get::<_, Option<i64>>(index)?.map_or(Value::Null, Value::BigInt),
+        ColumnType::Sql(DataType::Double) => row.try_get::<_, Option<f64>>(index)?.map_or(Value::Null, Value::Double),
+        ColumnType::Sql(DataType::Text) => row.try_get::<_, Option<String>>(index)?.map_or(Value::Null, Value::Text),
+        ColumnType::Sql(DataType::Decimal) => match row.try_get::<_, Option<String>>(index)? {
+            Some(text) => Value::Decimal(text.parse().with_context(|| format!("read the sum {text}"))?),
+            None => Value::Null,
+        },
+        ColumnType::Sql(DataType::Date) => match row.try_get::<_, Option<NaiveDate>>(index)? {
+            Some(date) => Value::Date(i32::try_from(date.signed_duration_since(NaiveDate::default()).num_days())?),
+            None => Value::Null,
+        },
+        ColumnType::Sql(DataType::Timestamp) => {
+            row.try_get::<_, Option<NaiveDateTime>>(index)?.map_or(Value::Null, |time| Value::Timestamp(time.and_utc().timestamp_micros()))
+        }
+    })
+}

@@ -1,0 +1,301 @@
+//! Kafka, as both readers of a topic see it: a group that gives partitions, positions that are ours.
+//!
+//! A rebalance is a value here: the consumer reports it, the worker opens what it must, then answers with
+//! [`GroupConsumer::assign`] or [`GroupConsumer::unassign`]. librdkafka waits for that answer.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anabranch_core::{Offset, Partition, definition::Start};
+use anyhow::{Context as _, Result, anyhow};
+use rdkafka::{
+    ClientConfig, ClientContext, Message as _, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, ResourceSpecifier},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::BorrowedMessage,
+    types::RDKafkaRespErr,
+};
+
+use crate::{
+    failure::{Refused, Unreachable},
+    settings::Kafka,
+};
+
+/// A broker that does not answer within this time counts as not there.
+const CALL_LIMIT: Duration = Duration::from_secs(10);
+
+/// A restarted worker with the same instance id gets its partitions back at once; others after this time.
+const SESSION_TIMEOUT_MS: &str = "10000";
+
+/// What the group did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rebalance {
+    /// These partitions are ours; answer with [`GroupConsumer::assign`].
+    Assigned(BTreeSet<Partition>),
+    /// These are to be given back; answer with [`GroupConsumer::unassign`].
+    Revoked(BTreeSet<Partition>),
+}
+
+/// What a poll gave.
+#[derive(Debug)]
+pub enum Polled<'a> {
+    /// A record.
+    Record(BorrowedMessage<'a>),
+    /// A partition was read up to this position, markers passed.
+    End(Partition, Offset),
+    /// Nothing within the time, or an event served.
+    Nothing,
+}
+
+struct Events {
+    queue: Mutex<Vec<Rebalance>>,
+    closing: AtomicBool,
+}
+
+impl ClientContext for Events {
+    fn error(&self, error: KafkaError, reason: &str) {
+        // Brokers come and go; librdkafka reconnects by itself. A failure that matters shows in the next call.
+        tracing::debug!(%error, reason, "kafka client");
+    }
+}
+
+impl ConsumerContext for Events {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
+        let list: BTreeSet<Partition> = partitions.elements().iter().map(|element| Partition(element.partition())).collect();
+        if self.closing.load(Ordering::Relaxed) {
+            // The worker is gone and nobody else would answer.
+            drop(consumer.incremental_unassign(partitions));
+            return;
+        }
+        let event = match error {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Rebalance::Assigned(list),
+            _ => Rebalance::Revoked(list),
+        };
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+    }
+}
+
+/// One member of a layer's consumer group for one source.
+pub struct GroupConsumer {
+    consumer: BaseConsumer<Events>,
+    topic: String,
+}
+
+impl std::fmt::Debug for GroupConsumer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GroupConsumer").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+impl Drop for GroupConsumer {
+    fn drop(&mut self) {
+        self.consumer.context().closing.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The client properties that every client starts from.
+#[must_use]
+pub fn client_config(settings: &Kafka) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &settings.brokers).set("client.id", "anabranch");
+    for (key, value) in &settings.client {
+        config.set(key, value);
+    }
+    config
+}
+
+fn unreachable(settings: &Kafka, cause: impl Into<anyhow::Error>) -> Unreachable {
+    Unreachable { service: "Kafka", address: settings.brokers.clone(), cause: cause.into() }
+}
+
+/// Makes sure that `topic` exists and keeps every record.
+///
+/// # Errors
+/// [`Unreachable`]; [`Refused`] for a missing or a compacted topic: two readers must see the same records.
+pub async fn check_topic(settings: &Kafka, topic: &str) -> Result<()> {
+    let admin: AdminClient<DefaultClientContext> = client_config(settings).create().context("make a Kafka client")?;
+    let options = AdminOptions::new().request_timeout(Some(CALL_LIMIT)).operation_timeout(Some(CALL_LIMIT));
+    let results = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await.map_err(|error| unreachable(settings, error))?;
+    match results.into_iter().next() {
+        Some(Ok(resource)) => match resource.get("cleanup.policy").and_then(|entry| entry.value.as_deref()) {
+            Some(policy) if policy.contains("compact") => {
+                Err(Refused(format!("topic \"{topic}\" has cleanup.policy={policy}: a compacted topic forgets records, so no two readers see the same; use delete")).into())
+            }
+            _ => Ok(()),
+        },
+        Some(Err(RDKafkaErrorCode::UnknownTopicOrPartition)) => Err(Refused(format!("topic \"{topic}\" does not exist on {}", settings.brokers)).into()),
+        other => Err(unreachable(settings, anyhow!("describe topic {topic}: {other:?}")).into()),
+    }
+}
+
+/// The end of each partition of a topic.
+///
+/// # Errors
+/// [`Unreachable`].
+pub fn high_watermarks(settings: &Kafka, topic: &str) -> Result<BTreeMap<Partition, Offset>> {
+    let consumer: BaseConsumer = client_config(settings).set("isolation.level", "read_committed").create().context("make a Kafka client")?;
+    let metadata = consumer.fetch_metadata(Some(topic), CALL_LIMIT).map_err(|error| unreachable(settings, error))?;
+    let mut ends = BTreeMap::new();
+    for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+        let (_, high) = consumer.fetch_watermarks(topic, partition.id(), CALL_LIMIT).map_err(|error| unreachable(settings, error))?;
+        ends.insert(Partition(partition.id()), Offset(high));
+    }
+    Ok(ends)
+}
+
+impl GroupConsumer {
+    /// Joins the group of `layer` for `source`.
+    ///
+    /// # Errors
+    /// When the client properties are wrong.
+    pub fn join(settings: &Kafka, layer: &str, source: &str, topic: &str) -> Result<Self> {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "localhost".to_owned());
+        let consumer: BaseConsumer<Events> = client_config(settings)
+            .set("group.id", format!("anabranch-{layer}-{source}"))
+            .set("group.instance.id", format!("{}-{layer}-{source}", host.trim()))
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", SESSION_TIMEOUT_MS)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("enable.partition.eof", "true")
+            .set("auto.offset.reset", "error")
+            .set("isolation.level", "read_committed")
+            // New partitions of the topic are seen within this time.
+            .set("topic.metadata.refresh.interval.ms", "10000")
+            // Bounds what is fetched ahead, in KiB.
+            .set("queued.max.messages.kbytes", "32768")
+            .set("fetch.wait.max.ms", "100")
+            .create_with_context(Events { queue: Mutex::new(Vec::new()), closing: AtomicBool::new(false) })
+            .context("make a Kafka consumer")?;
+        consumer.subscribe(&[topic]).with_context(|| format!("subscribe to topic {topic}"))?;
+        Ok(Self { consumer, topic: topic.to_owned() })
+    }
+
+    /// What the group did since the last call.
+    #[must_use]
+    pub fn rebalances(&self) -> Vec<Rebalance> {
+        std::mem::take(&mut *self.consumer.context().queue.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The next item.
+    ///
+    /// # Errors
+    /// When the consumer cannot go on: a fatal error, or offsets that Kafka no longer has.
+    pub fn poll(&self, limit: Duration) -> Result<Polled<'_>, KafkaError> {
+        match self.consumer.poll(limit) {
+            None => Ok(Polled::Nothing),
+            Some(Ok(message)) => Ok(Polled::Record(message)),
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                // Read here, on the polling thread: nothing behind this item was taken yet.
+                let positions = self.consumer.position()?;
+                let position = positions.find_partition(&self.topic, partition).map(|element| element.offset());
+                Ok(match position {
+                    Some(rdkafka::Offset::Offset(offset)) => Polled::End(Partition(partition), Offset(offset)),
+                    _ => Polled::Nothing,
+                })
+            }
+            Some(Err(error)) => Err(error),
+        }
+    }
+
+    fn list(&self, positions: impl IntoIterator<Item = (Partition, Offset)>) -> Result<TopicPartitionList, KafkaError> {
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in positions {
+            list.add_partition_offset(&self.topic, partition.0, rdkafka::Offset::Offset(offset.0))?;
+        }
+        Ok(list)
+    }
+
+    /// Answers [`Rebalance::Assigned`]: read these partitions from here.
+    ///
+    /// # Errors
+    /// When the group took them back meanwhile.
+    pub fn assign(&self, positions: &BTreeMap<Partition, Offset>) -> Result<(), KafkaError> {
+        self.consumer.incremental_assign(&self.list(positions.iter().map(|(partition, offset)| (*partition, *offset)))?)
+    }
+
+    /// Answers [`Rebalance::Revoked`].
+    ///
+    /// # Errors
+    /// When they are gone already.
+    pub fn unassign(&self, partitions: &BTreeSet<Partition>) -> Result<(), KafkaError> {
+        self.consumer.incremental_unassign(&self.list(partitions.iter().map(|partition| (*partition, Offset(0))))?)
+    }
+
+    /// Stops fetching; the group does not notice.
+    ///
+    /// # Errors
+    /// When a partition is not assigned.
+    pub fn pause(&self, partitions: &BTreeSet<Partition>) -> Result<(), KafkaError> {
+        self.consumer.pause(&self.list(partitions.iter().map(|partition| (*partition, Offset(0))))?)
+    }
+
+    /// Goes on from these positions, whatever was fetched before.
+    ///
+    /// # Errors
+    /// When a partition is not assigned, or cannot be sought now; try again after a moment.
+    pub fn resume_from(&self, positions: &BTreeMap<Partition, Offset>) -> Result<(), KafkaError> {
+        let list = self.list(positions.iter().map(|(partition, offset)| (*partition, *offset)))?;
+        let sought = self.consumer.seek_partitions(list, CALL_LIMIT)?;
+        for element in sought.elements() {
+            element.error()?;
+        }
+        self.consumer.resume(&self.list(positions.iter().map(|(partition, offset)| (*partition, *offset)))?)
+    }
+
+    /// Where a partition begins that was never read.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub fn origin(&self, partition: Partition, start: Start) -> Result<Offset, KafkaError> {
+        let (low, high) = self.consumer.fetch_watermarks(&self.topic, partition.0, CALL_LIMIT)?;
+        Ok(match start {
+            Start::Earliest => Offset(low),
+            Start::Latest => Offset(high),
+            Start::Timestamp(time_ms) => {
+                let mut list = TopicPartitionList::new();
+                list.add_partition_offset(&self.topic, partition.0, rdkafka::Offset::Offset(time_ms))?;
+                let found = self.consumer.offsets_for_times(list, CALL_LIMIT)?;
+                match found.find_partition(&self.topic, partition.0).map(|element| element.offset()) {
+                    Some(rdkafka::Offset::Offset(offset)) => Offset(offset),
+                    _ => Offset(high),
+                }
+            }
+        })
+    }
+
+    /// The end of a partition now.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub fn end(&self, partition: Partition) -> Result<Offset, KafkaError> {
+        Ok(Offset(self.consumer.fetch_watermarks(&self.topic, partition.0, CALL_LIMIT)?.1))
+    }
+
+    /// Tells Kafka how far we are, so that lag tools see it. Truth is in PostgreSQL and in the archive.
+    pub fn commit_courtesy(&self, positions: &BTreeMap<Partition, Offset>) {
+        if let Ok(list) = self.list(positions.iter().map(|(partition, offset)| (*partition, *offset))) {
+            drop(self.consumer.commit(&list, rdkafka::consumer::CommitMode::Async));
+        }
+    }
+}
+
+/// A record as decoding takes it.
+#[must_use]
+pub fn raw<'a>(message: &'a BorrowedMessage<'_>) -> anabranch_views::decode::RawRecord<'a> {
+    anabranch_views::decode::RawRecord {
+        partition: message.partition(),
+        offset: message.offset(),
+        timestamp_micros: message.timestamp().to_millis().map(|millis| millis.saturating_mul(1000)),
+        key: message.key(),
+        value: message.payload(),
+    }
+}

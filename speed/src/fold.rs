@@ -1,0 +1,143 @@
+//! Records → the states of the worker's epoch, in memory.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use anabranch_core::{
+    Offset, Partition,
+    definition::{Fingerprint, View},
+    protocol::flush::Advance,
+};
+use anabranch_process::{catalog::definitions::SourceDefinitions, kafka};
+use anabranch_views::{
+    GroupHash, Groups, Row,
+    decode::{Decoder, Wanted},
+    partial::partial,
+};
+use anyhow::Result;
+use rdkafka::{Message as _, message::BorrowedMessage};
+
+/// The states of one epoch.
+pub(crate) struct Fold {
+    sets: Vec<ColumnSet>,
+    /// Where the epoch's partitions stand: flushed, and folded.
+    positions: BTreeMap<Partition, (Offset, Offset)>,
+    /// Decoded, but not folded yet.
+    pending: BTreeMap<Partition, Offset>,
+}
+
+/// Views whose sources have the same columns: their records are decoded once.
+struct ColumnSet {
+    decoder: Decoder,
+    views: Vec<LiveView>,
+}
+
+pub(crate) struct LiveView {
+    pub(crate) view: Arc<View>,
+    groups: Groups,
+    changed: HashSet<GroupHash>,
+}
+
+impl LiveView {
+    /// The groups that changed since the last flush, sorted by hash.
+    pub(crate) fn changes(&self) -> Vec<(GroupHash, &Row)> {
+        let mut changes: Vec<(GroupHash, &Row)> =
+            self.changed.iter().filter_map(|hash| self.groups.0.get(hash).map(|row| (*hash, row))).collect();
+        changes.sort_by_key(|(hash, _)| *hash);
+        changes
+    }
+}
+
+impl Fold {
+    pub(crate) fn new(definitions: &SourceDefinitions, positions: &BTreeMap<Partition, Offset>) -> Self {
+        let mut sets: BTreeMap<Fingerprint, Vec<Arc<View>>> = BTreeMap::new();
+        for view in definitions.definitions.values() {
+            sets.entry(view.source.columns_fingerprint()).or_default().push(Arc::clone(view));
+        }
+        let set = |views: Vec<Arc<View>>| {
+            let needed = views.iter().flat_map(|view| view.needed_columns()).collect();
+            let source = views.first().map_or(&definitions.source, |view| &view.source);
+            let live = |view: Arc<View>| LiveView { view, groups: Groups::default(), changed: HashSet::new() };
+            ColumnSet { decoder: Decoder::new(source, Wanted::Columns(needed)), views: views.into_iter().map(live).collect() }
+        };
+        Self {
+            sets: sets.into_values().map(set).collect(),
+            positions: positions.iter().map(|(partition, offset)| (*partition, (*offset, *offset))).collect(),
+            pending: BTreeMap::new(),
+        }
+    }
+
+    /// Decodes a record; one of a partition that is not the epoch's is left alone.
+    pub(crate) fn push(&mut self, message: &BorrowedMessage<'_>) {
+        let partition = Partition(message.partition());
+        if !self.positions.contains_key(&partition) {
+            return;
+        }
+        for set in &mut self.sets {
+            set.decoder.push(&kafka::raw(message), []);
+        }
+        self.pending.insert(partition, Offset(message.offset()).next());
+    }
+
+    /// The partition was read up to `position`, markers passed.
+    pub(crate) fn pass(&mut self, partition: Partition, position: Offset) {
+        if let Some((_, folded)) = self.positions.get(&partition) {
+            let reached = self.pending.get(&partition).copied().unwrap_or(*folded);
+            if position > reached {
+                self.pending.insert(partition, position);
+            }
+        }
+    }
+
+    /// Records that are decoded and not folded.
+    pub(crate) fn waiting(&self) -> usize {
+        self.sets.first().map_or(0, |set| set.decoder.len())
+    }
+
+    /// Folds what is decoded.
+    pub(crate) fn fold(&mut self) -> Result<()> {
+        for set in &mut self.sets {
+            if set.decoder.is_empty() {
+                continue;
+            }
+            let batch = set.decoder.finish()?;
+            for view in &mut set.views {
+                let groups = partial(&view.view, &batch)?;
+                view.changed.extend(groups.0.keys().copied());
+                view.groups.merge(groups);
+            }
+        }
+        for (partition, reached) in std::mem::take(&mut self.pending) {
+            if let Some((_, folded)) = self.positions.get_mut(&partition) {
+                *folded = reached.max(*folded);
+            }
+        }
+        Ok(())
+    }
+
+    /// The groups held in memory.
+    pub(crate) fn group_count(&self) -> usize {
+        self.views().map(|view| view.groups.0.len()).sum()
+    }
+
+    pub(crate) fn views(&self) -> impl Iterator<Item = &LiveView> {
+        self.sets.iter().flat_map(|set| &set.views)
+    }
+
+    /// Every partition of the epoch, from where it is flushed to where it is folded.
+    pub(crate) fn advances(&self) -> Vec<Advance> {
+        self.positions.iter().map(|(partition, (from, to))| Advance { partition: *partition, from: *from, to: *to }).collect()
+    }
+
+    /// Everything folded is flushed and committed.
+    pub(crate) fn flushed(&mut self) {
+        for (flushed, folded) in self.positions.values_mut() {
+            *flushed = *folded;
+        }
+        for view in self.sets.iter_mut().flat_map(|set| &mut set.views) {
+            view.changed.clear();
+        }
+    }
+}
