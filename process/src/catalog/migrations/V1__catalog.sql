@@ -40,7 +40,10 @@ CREATE TABLE partition (
   high_watermark bigint NOT NULL DEFAULT 0,
   cut            bigint NOT NULL DEFAULT 0,
   epoch          bigint,
+  -- Below this position everything is committed to the archive or holds no record.
   archived_to    bigint NOT NULL CHECK (archived_to >= origin),
+  -- The end of the last committed archive file.
+  committed_to   bigint,
   PRIMARY KEY (source, partition)
 );
 

@@ -1,0 +1,276 @@
+//! One archiver: one consumer of one source; per partition one open file.
+//!
+//! ```text
+//!   committed files ──┤ open file: records since then ├─ position
+//!                     ▲ archived_to: the first record that is not committed, else the position at an end of partition
+//! ```
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use anabranch_core::{Coverage, Offset, Partition, definition::Source, protocol::{CutNumber, archive}};
+use anabranch_process::{
+    Catalog, Settings, Warehouse,
+    catalog::{definitions, rows},
+    kafka::{self, GroupConsumer, Polled, Rebalance},
+};
+use anyhow::{Context, Result};
+use futures::future::try_join_all;
+use rdkafka::{Message as _, message::{BorrowedMessage, Headers as _}};
+use tokio::runtime::Handle;
+use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use super::{
+    commit::{self, Committed},
+    file::OpenFile,
+    listing,
+};
+
+/// How often rotation, cuts and reports are looked after.
+const LOOK: Duration = Duration::from_millis(250);
+/// Records between two looks at the clock.
+const POLL_RECORDS: usize = 4_096;
+
+struct Slot {
+    /// The end of the committed files.
+    committed: Offset,
+    /// The position at the last end of partition, or behind the last record.
+    position: Offset,
+    /// What `archived_to` says in PostgreSQL.
+    reported: Offset,
+    open: Option<(OpenFile, Instant)>,
+}
+
+pub(super) struct Archiver<'a> {
+    settings: &'a Settings,
+    warehouse: &'a Warehouse,
+    runtime: Handle,
+    client: Client,
+    source: Source,
+    definitions: i64,
+    consumer: GroupConsumer,
+    slots: BTreeMap<Partition, Slot>,
+}
+
+impl<'a> Archiver<'a> {
+    pub(super) fn run(settings: &'a Settings, catalog: &Catalog, warehouse: &'a Warehouse, source: &str, stop: &CancellationToken) -> Result<()> {
+        let runtime = Handle::current();
+        let client = runtime.block_on(catalog.connect())?;
+        let loaded = runtime.block_on(definitions::load(&client, source))?;
+        runtime.block_on(kafka::check_topic(&settings.kafka, &loaded.source.topic))?;
+        let consumer = GroupConsumer::join(&settings.kafka, "archive", source, &loaded.source.topic)?;
+        info!(source, topic = loaded.source.topic, "started archiver");
+        let mut archiver =
+            Self { settings, warehouse, runtime, client, source: loaded.source, definitions: loaded.number, consumer, slots: BTreeMap::new() };
+        archiver.work(stop)
+    }
+
+    fn work(&mut self, stop: &CancellationToken) -> Result<()> {
+        let mut next_look = Instant::now();
+        while !stop.is_cancelled() {
+            for event in self.consumer.rebalances() {
+                self.rebalance(event)?;
+            }
+            self.poll(next_look)?;
+            if Instant::now() >= next_look {
+                next_look = Instant::now() + LOOK;
+                self.look()?;
+            }
+        }
+        // What is open is committed, so that a restart reads little again.
+        let open: Vec<Partition> = self.slots.keys().copied().collect();
+        self.seal(&open)?;
+        info!(source = self.source.name, "stopped archiver");
+        Ok(())
+    }
+
+    fn rebalance(&mut self, event: Rebalance) -> Result<()> {
+        match event {
+            Rebalance::Assigned(partitions) => {
+                let mut positions = BTreeMap::new();
+                for partition in partitions {
+                    let start = self.start_of(partition)?;
+                    self.slots.insert(partition, Slot { committed: start, position: start, reported: Offset(-1), open: None });
+                    positions.insert(partition, start);
+                }
+                self.consumer.assign(&positions).context("begin to read")?;
+            }
+            Rebalance::Revoked(partitions) => {
+                let sealed = self.seal(&partitions.iter().copied().collect::<Vec<_>>());
+                self.slots.retain(|partition, _| !partitions.contains(partition));
+                self.consumer.unassign(&partitions).context("give partitions back")?;
+                sealed?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The end of the committed files, or the origin; whichever layer comes first decides the origin, once.
+    fn start_of(&self, partition: Partition) -> Result<Offset> {
+        if let Some(end) = self.runtime.block_on(listing::archived_end(self.warehouse, &self.source.name, partition))? {
+            return Ok(end);
+        }
+        let known = self.runtime.block_on(rows::partitions(&self.client, &self.source.name))?;
+        if let Some(state) = known.iter().find(|state| state.row.partition == partition) {
+            return Ok(state.row.origin);
+        }
+        let origin = self.consumer.origin(partition, self.source.start).with_context(|| format!("ask for the origin of partition {partition}"))?;
+        let sql = "INSERT INTO partition (source, partition, origin, next_offset, archived_to) VALUES ($1, $2, $3, $3, $3) ON CONFLICT DO NOTHING";
+        self.runtime.block_on(self.client.execute(sql, &[&self.source.name, &partition.0, &origin.0]))?;
+        let sql = "SELECT origin FROM partition WHERE source = $1 AND partition = $2";
+        Ok(Offset(self.runtime.block_on(self.client.query_one(sql, &[&self.source.name, &partition.0]))?.get(0)))
+    }
+
+    fn poll(&mut self, until: Instant) -> Result<()> {
+        for _ in 0..POLL_RECORDS {
+            let limit = until.saturating_duration_since(Instant::now()).min(Duration::from_millis(100));
+            match self.consumer.poll(limit).context("poll")? {
+                Polled::Record(message) => {
+                    let partition = Partition(message.partition());
+                    let Some(slot) = self.slots.get_mut(&partition) else { continue };
+                    if slot.open.is_none() {
+                        let opened = self.runtime.block_on(open(self.warehouse, &self.source, partition, slot.committed))?;
+                        let Some(file) = opened else {
+                            return self.start_anew(partition);
+                        };
+                        slot.open = Some((file, Instant::now()));
+                    }
+                    if let Some((file, _)) = &mut slot.open {
+                        self.runtime.block_on(push(file, &message))?;
+                        slot.position = file.end();
+                    }
+                }
+                Polled::End(partition, position) => {
+                    if let Some(slot) = self.slots.get_mut(&partition) {
+                        slot.position = position.max(slot.position);
+                        slot.open.iter_mut().for_each(|(file, _)| file.pass(position));
+                    }
+                }
+                Polled::Nothing => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Somebody else archived this partition meanwhile: read on from the committed end.
+    fn start_anew(&mut self, partition: Partition) -> Result<()> {
+        let start = self.start_of(partition)?;
+        info!(source = self.source.name, %partition, start = start.0, "another archiver was first; going on from its end");
+        self.consumer.pause(&BTreeSet::from([partition])).context("pause")?;
+        self.consumer.resume_from(&BTreeMap::from([(partition, start)])).context("go on from the committed end")?;
+        self.slots.insert(partition, Slot { committed: start, position: start, reported: Offset(-1), open: None });
+        Ok(())
+    }
+
+    /// Rotation, cuts, reports.
+    fn look(&mut self) -> Result<()> {
+        let (cut, number) = self.runtime.block_on(newest_cut(&self.client, &self.source.name))?;
+        let all: Vec<Partition> = self.slots.keys().copied().collect();
+        if number != self.definitions {
+            let loaded = self.runtime.block_on(definitions::load(&self.client, &self.source.name))?;
+            if loaded.source.columns_fingerprint() != self.source.columns_fingerprint() {
+                self.seal(&all)?;
+            }
+            self.source = loaded.source;
+            self.definitions = loaded.number;
+        }
+        let due: Vec<Partition> = self.slots.iter().filter(|(partition, slot)| self.is_due(**partition, slot, &cut)).map(|(partition, _)| *partition).collect();
+        self.seal(&due)?;
+        self.report()
+    }
+
+    fn is_due(&self, partition: Partition, slot: &Slot, cut: &Coverage) -> bool {
+        let Some((file, opened)) = &slot.open else { return false };
+        let cut_reached = cut.get(partition).is_some_and(|at| file.start() < at && file.end() >= at);
+        cut_reached || file.size_bytes() >= self.settings.archive.rotate_bytes || opened.elapsed() >= Duration::from_secs(self.settings.archive.rotate_seconds)
+    }
+
+    /// Seals and commits the open files of these partitions, all at once: closing waits for the DataNodes.
+    fn seal(&mut self, partitions: &[Partition]) -> Result<()> {
+        let mut files = Vec::new();
+        for partition in partitions {
+            if let Some((file, _)) = self.slots.get_mut(partition).and_then(|slot| slot.open.take()) {
+                files.push((*partition, file));
+            }
+        }
+        let (warehouse, source) = (self.warehouse, &self.source.name);
+        let commits = files.into_iter().map(|(partition, file)| async move {
+            let sealed = file.seal().await.context("seal an archive file")?;
+            let committed = commit::commit(warehouse, source, &sealed).await?;
+            anyhow::Ok((partition, sealed, committed))
+        });
+        for (partition, sealed, committed) in self.runtime.block_on(try_join_all(commits))? {
+            match committed {
+                Committed::Won => {
+                    if let Some(slot) = self.slots.get_mut(&partition) {
+                        slot.committed = sealed.range.end;
+                    }
+                }
+                Committed::Lost => self.start_anew(partition)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reports below which position everything is committed or holds no record.
+    fn report(&mut self) -> Result<()> {
+        let mut reports = BTreeMap::new();
+        for (partition, slot) in &mut self.slots {
+            let reached = slot.open.as_ref().and_then(|(file, _)| file.first()).unwrap_or(slot.position);
+            if reached > slot.reported {
+                reports.insert(*partition, reached);
+            }
+        }
+        if reports.is_empty() {
+            return Ok(());
+        }
+        let partitions: Vec<i32> = reports.keys().map(|partition| partition.0).collect();
+        let offsets: Vec<i64> = reports.values().map(|offset| offset.0).collect();
+        let committed: Vec<i64> = reports.keys().map(|partition| self.slots.get(partition).map_or(0, |slot| slot.committed.0)).collect();
+        // Partitions are locked in ascending order, as everywhere.
+        let sql = "WITH reports AS (SELECT * FROM unnest($2::int[], $3::bigint[], $4::bigint[]) AS reports (partition, reached, committed)), \
+                   locked AS (SELECT partition FROM partition WHERE source = $1 AND partition = ANY($2) ORDER BY partition FOR UPDATE) \
+                   UPDATE partition SET archived_to = reports.reached, committed_to = greatest(committed_to, reports.committed) FROM reports, locked \
+                   WHERE partition.source = $1 AND partition.partition = reports.partition AND locked.partition = reports.partition \
+                   AND partition.archived_to < reports.reached";
+        self.runtime.block_on(self.client.execute(sql, &[&self.source.name, &partitions, &offsets, &committed]))?;
+        for (partition, reached) in &reports {
+            if let Some(slot) = self.slots.get_mut(partition) {
+                slot.reported = *reached;
+            }
+        }
+        self.consumer.commit_courtesy(&reports);
+        debug!(source = self.source.name, partitions = reports.len(), "reported archived offsets");
+        Ok(())
+    }
+}
+
+/// Creates the temporary file, **then** lists again: a file that another archiver committed in between, or whose name a
+/// compaction freed, would make this one an overlap.
+async fn open(warehouse: &Warehouse, source: &Source, partition: Partition, start: Offset) -> Result<Option<OpenFile>> {
+    let file = OpenFile::create(warehouse, source, partition, start).await.context("open an archive file")?;
+    let end = listing::archived_end(warehouse, &source.name, partition).await?;
+    // Without any file the partition ends at its origin, and only its first archiver gets here.
+    if archive::goes_on(start, end.unwrap_or(start)) {
+        return Ok(Some(file));
+    }
+    file.abandon(warehouse).await;
+    Ok(None)
+}
+
+async fn push(file: &mut OpenFile, message: &BorrowedMessage<'_>) -> Result<()> {
+    let headers = message.headers().into_iter().flat_map(|headers| headers.iter().map(|header| (header.key, header.value)));
+    file.push(&kafka::raw(message), headers).await.context("write to an archive file")
+}
+
+/// The offsets of the newest cut while it is in work, and the number of the definitions.
+async fn newest_cut(client: &Client, source: &str) -> Result<(Coverage, i64)> {
+    let row = client.query_one("SELECT cut_wanted, cut_finished, definitions FROM source WHERE name = $1", &[&source]).await?;
+    let (wanted, finished): (i64, i64) = (row.get(0), row.get(1));
+    let answers = if wanted > finished { rows::answers(client, source, CutNumber(wanted)).await? } else { Coverage::default() };
+    Ok((answers, row.get(2)))
+}

@@ -1,0 +1,245 @@
+//! What an archive file is: plain Parquet, with the offset range that it holds in the footer.
+
+use std::sync::Arc;
+
+use anabranch_core::{
+    Offset, OffsetRange, Partition,
+    definition::{Fingerprint, Source},
+    format,
+    layout::ArchiveName,
+};
+use anabranch_process::{
+    Warehouse,
+    warehouse::{WarehouseReader, Writer},
+};
+use anabranch_views::decode::{self, Decoder, RawRecord, Wanted};
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use parquet::{
+    arrow::{ArrowWriter, arrow_writer::ArrowWriterOptions},
+    basic::{Compression, ZstdLevel},
+    file::{
+        metadata::{KeyValue, ParquetMetaData},
+        properties::WriterProperties,
+    },
+};
+use uuid::Uuid;
+
+/// Records decoded at once.
+const BATCH_RECORDS: usize = 8_192;
+/// Small enough that a reader holds one in memory, large enough to compress well.
+const ROW_GROUP_RECORDS: usize = 65_536;
+
+/// What the footer says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Footer {
+    /// The offsets that the file holds.
+    pub range: OffsetRange,
+    /// The attempt that wrote it.
+    pub uuid: Uuid,
+    /// The fingerprint of its columns.
+    pub columns: Fingerprint,
+    /// The number of rows.
+    pub records: i64,
+}
+
+/// Reads a footer.
+///
+/// # Errors
+/// When the file cannot be read, is not an archive file, or was written by a newer program.
+pub async fn read_footer(warehouse: &Warehouse, path: &str) -> Result<Footer> {
+    let mut reader = WarehouseReader::open(warehouse, path).await?;
+    let metadata = reader.metadata().await.with_context(|| format!("read the footer of {path}"))?;
+    footer(path, &metadata)
+}
+
+/// The footer of a file whose metadata is read already.
+///
+/// # Errors
+/// As [`read_footer`].
+pub fn footer(path: &str, metadata: &ParquetMetaData) -> Result<Footer> {
+    let values = metadata.file_metadata().key_value_metadata();
+    let value = |key: &str| {
+        let found = values.into_iter().flatten().find(|entry| entry.key == key).and_then(|entry| entry.value.clone());
+        found.with_context(|| format!("{path} is not an archive file: its footer has no {key}"))
+    };
+    format::check(&format!("archive file {path}"), value("anabranch.format")?.parse()?, format::ARCHIVE)?;
+    let (start, end) = (Offset(value("anabranch.start")?.parse()?), Offset(value("anabranch.end")?.parse()?));
+    let Some(range) = OffsetRange::new(start, end) else { bail!("{path} is not an archive file: it ends before it starts") };
+    Ok(Footer { range, uuid: value("anabranch.uuid")?.parse()?, columns: Fingerprint(value("anabranch.columns")?), records: metadata.file_metadata().num_rows() })
+}
+
+/// A file that takes records.
+#[derive(Debug)]
+pub struct OpenFile {
+    name: ArchiveName,
+    uuid: Uuid,
+    temporary: String,
+    columns: Fingerprint,
+    decoder: Decoder,
+    parquet: ArrowWriter<Vec<u8>>,
+    sink: Writer,
+    written_bytes: u64,
+    records: u64,
+    first: Option<Offset>,
+    end: Offset,
+}
+
+/// A file that is complete, but not visible.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedFile {
+    /// Its place in the log.
+    pub name: ArchiveName,
+    /// What it holds.
+    pub range: OffsetRange,
+    /// The attempt.
+    pub uuid: Uuid,
+    /// Where it lies now.
+    pub temporary: String,
+    /// Its rows.
+    pub records: u64,
+    /// Its length.
+    pub size_bytes: u64,
+}
+
+impl OpenFile {
+    /// Creates the temporary file for records from `start` on. The caller lists the partition again before it goes on.
+    ///
+    /// # Errors
+    /// When the warehouse fails.
+    pub async fn create(warehouse: &Warehouse, source: &Source, partition: Partition, start: Offset) -> Result<Self> {
+        let name = ArchiveName { topic: source.topic.clone(), partition, start };
+        let uuid = Uuid::new_v4();
+        let temporary = name.temporary(&source.name, uuid);
+        let sink = warehouse.create(&temporary).await?;
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .set_max_row_group_row_count(Some(ROW_GROUP_RECORDS))
+            .set_created_by(format!("anabranch {}", env!("CARGO_PKG_VERSION")))
+            .build();
+        // Without the embedded Arrow schema the file is plain Parquet, the same for every reader.
+        let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+        let parquet = ArrowWriter::try_new_with_options(Vec::new(), decode::archive_schema(source), options)?;
+        Ok(Self {
+            name,
+            uuid,
+            temporary,
+            columns: source.columns_fingerprint(),
+            decoder: Decoder::new(source, Wanted::Archive),
+            parquet,
+            sink,
+            written_bytes: 0,
+            records: 0,
+            first: None,
+            end: start,
+        })
+    }
+
+    /// Where the file begins.
+    #[must_use]
+    pub fn start(&self) -> Offset {
+        self.name.start
+    }
+
+    /// The first record that it holds.
+    #[must_use]
+    pub fn first(&self) -> Option<Offset> {
+        self.first
+    }
+
+    /// Up to where it holds every record.
+    #[must_use]
+    pub fn end(&self) -> Offset {
+        self.end
+    }
+
+    /// About its length if it were sealed now.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.written_bytes + self.parquet.in_progress_size() as u64
+    }
+
+    /// Adds a record.
+    ///
+    /// # Errors
+    /// When the warehouse fails: the file is unusable.
+    pub async fn push<'a>(&mut self, record: &RawRecord<'_>, headers: impl IntoIterator<Item = (&'a str, Option<&'a [u8]>)>) -> Result<()> {
+        self.decoder.push(record, headers);
+        self.first.get_or_insert(Offset(record.offset));
+        self.end = Offset(record.offset).next();
+        self.records += 1;
+        if self.decoder.len() >= BATCH_RECORDS {
+            self.encode().await?;
+        }
+        Ok(())
+    }
+
+    /// The partition was read up to `position`, markers passed.
+    pub fn pass(&mut self, position: Offset) {
+        self.end = position.max(self.end);
+    }
+
+    async fn encode(&mut self) -> Result<()> {
+        if self.decoder.is_empty() {
+            return Ok(());
+        }
+        let batch = self.decoder.finish()?;
+        self.parquet.write(&batch)?;
+        self.drain().await
+    }
+
+    async fn drain(&mut self) -> Result<()> {
+        let ready = std::mem::take(self.parquet.inner_mut());
+        if !ready.is_empty() {
+            self.written_bytes += ready.len() as u64;
+            self.sink.write(Bytes::from(ready)).await?;
+        }
+        Ok(())
+    }
+
+    /// Completes the file. From here on it holds `[start, end)` and nothing else.
+    ///
+    /// # Errors
+    /// When the warehouse fails: the file is lost, its records are read again.
+    pub async fn seal(mut self) -> Result<SealedFile> {
+        assert!(self.records > 0, "a file without records is never sealed");
+        self.encode().await?;
+        let entries = [
+            ("anabranch.format", format::ARCHIVE.to_string()),
+            ("anabranch.topic", self.name.topic.clone()),
+            ("anabranch.partition", self.name.partition.to_string()),
+            ("anabranch.start", self.name.start.to_string()),
+            ("anabranch.end", self.end.to_string()),
+            ("anabranch.uuid", self.uuid.to_string()),
+            ("anabranch.columns", self.columns.to_string()),
+        ];
+        for (key, value) in entries {
+            self.parquet.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
+        }
+        self.parquet.finish()?;
+        self.drain().await?;
+        self.sink.close().await?;
+        Ok(SealedFile {
+            range: OffsetRange { start: self.name.start, end: self.end },
+            name: self.name,
+            uuid: self.uuid,
+            temporary: self.temporary,
+            records: self.records,
+            size_bytes: self.written_bytes,
+        })
+    }
+
+    /// Removes the temporary file; nothing of it was ever visible.
+    pub async fn abandon(self, warehouse: &Warehouse) {
+        let Self { mut sink, temporary, .. } = self;
+        // The janitor removes what cannot be removed now.
+        drop(sink.close().await);
+        drop(warehouse.remove(&temporary).await);
+    }
+}
+
+/// The columns of an archive file as they are read.
+#[must_use]
+pub fn schema(source: &Source) -> Arc<arrow::datatypes::Schema> {
+    decode::archive_schema(source)
+}

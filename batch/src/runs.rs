@@ -1,0 +1,289 @@
+//! A run: one cut, one scan of the archive, all views of a source, one publishing transaction.
+//!
+//! | file | step |
+//! |---|---|
+//! | `cut.rs` | take or raise a cut, wait until speed answered it and the archive reached it |
+//! | `scan.rs` | archive files → states, row group by row group |
+//! | [`parts`] | states → parts and a manifest, and back |
+//! | `audit.rs` | a full result against the kept one, cell by cell |
+//! | `publish.rs` | the versions, under the source's lock |
+//! | `prune.rs` | live rows that every reader has in a version |
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use anabranch_core::{
+    Coverage,
+    definition::{Fingerprint, View},
+    protocol::{CutNumber, RunId},
+};
+use anabranch_process::{
+    Catalog, Settings, Warehouse,
+    catalog::{
+        definitions::{self, SourceDefinitions},
+        rows::{self, VersionRow},
+    },
+};
+use anabranch_views::Groups;
+use anyhow::{Context, Result};
+use tokio_postgres::Client;
+use tracing::{error, info};
+use uuid::Uuid;
+
+mod audit;
+mod cut;
+pub mod parts;
+mod prune;
+mod publish;
+mod scan;
+
+pub use audit::Drift;
+
+/// What a run does with history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Records since the previous version.
+    Incremental,
+    /// All records, and the result is compared with the kept one.
+    Full,
+}
+
+impl Kind {
+    /// Its name in the catalog.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Incremental => "incremental",
+            Self::Full => "full",
+        }
+    }
+}
+
+/// What a run tells while it works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Speed has not answered the cut in this many partitions.
+    WaitingForSpeed(usize),
+    /// The archive has not reached the cut in this many partitions.
+    WaitingForArchive(usize),
+    /// Records read, of how many offsets there are to read.
+    Scanning {
+        /// Read.
+        done: u64,
+        /// In all.
+        total: u64,
+    },
+    /// Parts are written and published.
+    Publishing,
+}
+
+/// What a run did.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Its number.
+    pub run: RunId,
+    /// Records read.
+    pub records: u64,
+    /// Bytes of the archive files that were read.
+    pub bytes_read: u64,
+    /// The views that have a new version.
+    pub published: Vec<String>,
+    /// The views that keep theirs, with the reason.
+    pub refused: Vec<(String, String)>,
+    /// Differences that a full run found.
+    pub drift: Vec<Drift>,
+}
+
+/// What every run works with.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The settings.
+    pub settings: Settings,
+    /// The catalog.
+    pub catalog: Catalog,
+    /// The warehouse.
+    pub warehouse: Warehouse,
+}
+
+impl Batch {
+    /// Of these settings.
+    ///
+    /// # Errors
+    /// When an address cannot be read.
+    pub fn new(settings: Settings) -> Result<Self> {
+        let catalog = Catalog::at(&settings.postgres.url)?;
+        let warehouse = Warehouse::at(&settings.warehouse.url)?;
+        Ok(Self { settings, catalog, warehouse })
+    }
+
+    /// One run of `source`, now. It takes over from a run that is still going on.
+    ///
+    /// # Errors
+    /// When it could not be done; the catalog says so too, and everything stays as it was.
+    pub async fn run(&self, source: &str, kind: Kind, progress: &(dyn Fn(Progress) + Sync)) -> Result<Report> {
+        let mut client = self.catalog.connect().await?;
+        let uuid = Uuid::new_v4();
+        let run = begin(&mut client, source, kind, uuid).await?;
+        let work = Work { batch: self, run, uuid, kind, progress };
+        let result = work.work(&mut client, source).await;
+        let (outcome, message) = match &result {
+            Ok(report) if !report.drift.is_empty() => ("drift", Some(format!("{} cells differ", report.drift.len()))),
+            Ok(_) => ("done", None),
+            Err(error) => ("failed", Some(format!("{error:#}"))),
+        };
+        let report = result.as_ref().map(|report| (report.records, report.bytes_read)).unwrap_or_default();
+        let sql = "UPDATE run SET ended_at = now(), outcome = $2, error = $3, records = $4, bytes_read = $5, peak_memory_bytes = $6 WHERE id = $1";
+        let (records, bytes_read) = (i64::try_from(report.0)?, i64::try_from(report.1)?);
+        let ended = client.execute(sql, &[&run.0, &outcome, &message, &records, &bytes_read, &peak_memory_bytes()]).await;
+        if let (Err(error), true) = (ended, result.is_ok()) {
+            return Err(error).context("store the end of a run");
+        }
+        result.with_context(|| format!("run {run} of source {source}"))
+    }
+}
+
+/// Registers a run; from here on no earlier one can publish.
+async fn begin(client: &mut Client, source: &str, kind: Kind, uuid: Uuid) -> Result<RunId> {
+    // Says so when the source is not known.
+    definitions::load(client, source).await?;
+    let transaction = client.transaction().await?;
+    transaction.execute("SELECT 1 FROM source WHERE name = $1 FOR UPDATE", &[&source]).await?;
+    let run: i64 = transaction.query_one("SELECT nextval('run_id')", &[]).await?.get(0);
+    let abandoned = "UPDATE run SET ended_at = now(), outcome = 'failed', error = 'another run took over' WHERE source = $1 AND ended_at IS NULL";
+    transaction.execute(abandoned, &[&source]).await?;
+    transaction.execute("INSERT INTO run (id, source, uuid, kind) VALUES ($1, $2, $3, $4)", &[&run, &source, &uuid, &kind.name()]).await?;
+    transaction.execute("UPDATE source SET running = $2 WHERE name = $1", &[&source, &run]).await?;
+    transaction.commit().await?;
+    Ok(RunId(run))
+}
+
+/// The most memory that this process ever used.
+fn peak_memory_bytes() -> i64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse::<i64>().ok()).unwrap_or(0) * 1024
+}
+
+/// One view in one run.
+pub(crate) struct Target {
+    pub(crate) view: Arc<View>,
+    /// Its current version, which the publication checks again.
+    pub(crate) current: Option<VersionRow>,
+    /// From where records are read; nothing = from the origin.
+    pub(crate) base: Option<Coverage>,
+}
+
+/// What a run built for a view.
+pub(crate) struct Built {
+    pub(crate) view: Arc<View>,
+    pub(crate) read: Option<RunId>,
+    pub(crate) folder: String,
+}
+
+struct Work<'a> {
+    batch: &'a Batch,
+    run: RunId,
+    uuid: Uuid,
+    kind: Kind,
+    progress: &'a (dyn Fn(Progress) + Sync),
+}
+
+impl Work<'_> {
+    async fn work(&self, client: &mut Client, source: &str) -> Result<Report> {
+        let definitions = definitions::load(client, source).await?;
+        let versions = rows::versions(client, source).await?;
+        let (cut, coverage) = match self.audited(&definitions, &versions) {
+            // An audit looks at what is published: it needs no cut of its own.
+            Some((cut, coverage)) => (cut, coverage),
+            None => cut::settle(client, &definitions, self.progress).await?,
+        };
+        client.execute("UPDATE run SET cut = $2 WHERE id = $1", &[&self.run.0, &cut.0]).await?;
+        let mut report = Report { run: self.run, ..Report::default() };
+        let targets = self.targets(&definitions, &versions, &coverage);
+        let mut built = Vec::new();
+        for targets in by_base(targets) {
+            let scanned = scan::scan(&self.batch.warehouse, client, &definitions, &targets, &coverage, self.progress).await?;
+            report.records += scanned.records;
+            report.bytes_read += scanned.bytes_read;
+            for (target, groups) in targets.into_iter().zip(scanned.groups) {
+                let view = target.view.name.clone();
+                match self.build(source, target, groups, cut, &coverage, &mut report.drift).await {
+                    Ok(result) => built.push(result),
+                    Err(error) => report.refused.push((view, format!("{error:#}"))),
+                }
+            }
+        }
+        (self.progress)(Progress::Publishing);
+        audit::store(client, self.run, &report.drift).await?;
+        let outcome = publish::publish(client, source, self.run, cut, &coverage, &built).await?;
+        report.published = outcome.published;
+        report.refused.extend(outcome.refused);
+        for (view, reason) in &report.refused {
+            error!(source, view, reason, "a view keeps its version");
+        }
+        prune::prune(client, source, self.batch.settings.batch.prune_after_seconds).await?;
+        info!(source, run = self.run.0, kind = self.kind.name(), cut = cut.0, records = report.records, views = report.published.len(), "finished run");
+        Ok(report)
+    }
+
+    /// The cut and coverage of the current versions, when this run audits and all views have one at the same place.
+    fn audited(&self, definitions: &SourceDefinitions, versions: &BTreeMap<Fingerprint, Vec<VersionRow>>) -> Option<(CutNumber, Coverage)> {
+        if self.kind == Kind::Incremental {
+            return None;
+        }
+        let mut coverages = definitions.views.iter().map(|view| versions.get(&view.serving).and_then(|versions| versions.first()));
+        let first = coverages.next()??;
+        coverages.all(|version| version.is_some_and(|version| version.coverage == first.coverage)).then(|| (CutNumber(0), first.coverage.clone()))
+    }
+
+    fn targets(&self, definitions: &SourceDefinitions, versions: &BTreeMap<Fingerprint, Vec<VersionRow>>, coverage: &Coverage) -> Vec<Target> {
+        let mut targets = Vec::new();
+        for (fingerprint, view) in &definitions.definitions {
+            let current = versions.get(fingerprint).and_then(|versions| versions.first()).cloned();
+            let done = current.as_ref().is_some_and(|version| version.coverage == *coverage);
+            if done && self.kind == Kind::Incremental {
+                continue;
+            }
+            let base = current.as_ref().filter(|_| self.kind == Kind::Incremental).map(|version| version.coverage.clone());
+            targets.push(Target { view: Arc::clone(view), current, base });
+        }
+        targets
+    }
+
+    async fn build(
+        &self, source: &str, target: Target, groups: Groups, cut: CutNumber, coverage: &Coverage, drift: &mut Vec<Drift>,
+    ) -> Result<Built> {
+        let writer = parts::PartWriter {
+            warehouse: &self.batch.warehouse,
+            source,
+            view: &target.view,
+            run: self.uuid,
+            cut,
+            coverage,
+        };
+        let kept = match &target.current {
+            Some(version) => Some(parts::read_manifest(&self.batch.warehouse, &version.folder).await?),
+            None => None,
+        };
+        let folder = match (&kept, &target.base) {
+            (Some(kept), Some(_)) => writer.merge(kept, groups).await?,
+            (Some(kept), None) if target.current.as_ref().is_some_and(|version| version.coverage == *coverage) => {
+                drift.extend(audit::compare(&self.batch.warehouse, &target.view, kept, &groups).await?);
+                writer.write_all(groups, Some(kept)).await?
+            }
+            _ => writer.write_all(groups, kept.as_ref()).await?,
+        };
+        Ok(Built { view: target.view, read: target.current.map(|version| version.run), folder })
+    }
+}
+
+/// Views that begin at the same place are scanned together.
+fn by_base(targets: Vec<Target>) -> Vec<Vec<Target>> {
+    let mut sets: Vec<Vec<Target>> = Vec::new();
+    for target in targets {
+        match sets.iter_mut().find(|set| set.first().is_some_and(|first| first.base == target.base)) {
+            Some(set) => set.push(target),
+            None => sets.push(vec![target]),
+        }
+    }
+    sets
+}

@@ -1,0 +1,202 @@
+//! Parts and manifests: the states of a view in immutable files.
+//!
+//! One part per day of buckets, or, without a time bucket, per one of 16 shards of the groups' hash; NULL buckets and
+//! days outside 1970–2200 share one part. An incremental run writes only the parts that new records touched.
+
+use std::collections::BTreeMap;
+
+use anabranch_core::{
+    Coverage,
+    definition::{Fingerprint, View},
+    format, layout,
+    protocol::CutNumber,
+};
+use anabranch_process::{Warehouse, warehouse::WarehouseReader};
+use anabranch_views::{GroupHash, Groups, Row, table};
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use chrono::{DateTime, Datelike};
+use futures::TryStreamExt;
+use parquet::{
+    arrow::{ArrowWriter, ParquetRecordBatchStreamBuilder, arrow_reader::ArrowReaderOptions, arrow_writer::ArrowWriterOptions},
+    basic::{Compression, ZstdLevel},
+    file::{metadata::KeyValue, properties::WriterProperties},
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The part of NULL buckets and of days that no calendar of ours names.
+const OTHER_DAYS: &str = "other";
+const ROW_GROUP_ROWS: usize = 65_536;
+
+/// A published result: which parts it is made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The format version.
+    pub format: u32,
+    /// The view.
+    pub view: String,
+    /// Its definition's fingerprint.
+    pub fingerprint: Fingerprint,
+    /// Its definition's text.
+    pub definition: String,
+    /// The run that wrote it.
+    pub run: Uuid,
+    /// The run of the version on which it is based.
+    pub previous_run: Option<Uuid>,
+    /// The cut; 0 for an audit, which takes none.
+    pub cut: CutNumber,
+    /// What it includes.
+    pub coverage: Coverage,
+    /// Its parts by name.
+    pub parts: BTreeMap<String, Part>,
+}
+
+/// A part of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Where it lies in the warehouse.
+    pub path: String,
+    /// Its groups.
+    pub groups: u64,
+    /// Its length.
+    pub size_bytes: u64,
+}
+
+/// Reads the manifest of a run's folder.
+///
+/// # Errors
+/// When it cannot be read, or was written by a newer program.
+pub async fn read_manifest(warehouse: &Warehouse, folder: &str) -> Result<Manifest> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        format: u32,
+    }
+    let path = layout::manifest(folder);
+    let content = warehouse.read(&path).await?;
+    let versioned: Versioned = serde_json::from_slice(&content).with_context(|| format!("read manifest {path}"))?;
+    format::check(&format!("manifest {path}"), versioned.format, format::MANIFEST)?;
+    serde_json::from_slice(&content).with_context(|| format!("read manifest {path}"))
+}
+
+/// Reads the groups of a part.
+///
+/// # Errors
+/// When it cannot be read, is not of this view, or was written by a newer program.
+pub async fn read_part(warehouse: &Warehouse, view: &View, part: &Part) -> Result<Vec<Row>> {
+    let context = || format!("read part {}", part.path);
+    let reader = WarehouseReader::open(warehouse, &part.path).await.with_context(context)?;
+    let options = ArrowReaderOptions::new().with_schema(table::schema(&table::columns(view)));
+    let builder = ParquetRecordBatchStreamBuilder::new_with_options(reader, options).await.with_context(context)?;
+    let values = builder.metadata().file_metadata().key_value_metadata().cloned().unwrap_or_default();
+    let found = values.iter().find(|entry| entry.key == "anabranch.format").and_then(|entry| entry.value.clone()).unwrap_or_default();
+    format::check(&format!("part {}", part.path), found.parse().with_context(context)?, format::PART)?;
+    let mut batches = builder.build().with_context(context)?;
+    let mut rows = Vec::new();
+    while let Some(batch) = batches.try_next().await.with_context(context)? {
+        rows.extend(table::from_batch(view, &batch).with_context(context)?);
+    }
+    Ok(rows)
+}
+
+/// The name of the part that a group belongs to.
+#[must_use]
+pub fn part_of(view: &View, hash: GroupHash, row: &Row) -> String {
+    if view.bucket.is_none() {
+        return format!("shard-{:x}", hash.0.first().copied().unwrap_or_default() >> 4);
+    }
+    let day = row.bucket(view).and_then(DateTime::from_timestamp_micros).map(|time| time.date_naive());
+    match day {
+        Some(day) if (1970..=2200).contains(&day.year()) => day.format("%Y-%m-%d").to_string(),
+        _ => OTHER_DAYS.to_owned(),
+    }
+}
+
+/// Writes what one run built for one view.
+pub(super) struct PartWriter<'a> {
+    pub(super) warehouse: &'a Warehouse,
+    pub(super) source: &'a str,
+    pub(super) view: &'a View,
+    pub(super) run: Uuid,
+    pub(super) cut: CutNumber,
+    pub(super) coverage: &'a Coverage,
+}
+
+impl PartWriter<'_> {
+    /// The groups of new records on top of a version: touched parts are written anew, all others referenced again.
+    pub(super) async fn merge(&self, kept: &Manifest, groups: Groups) -> Result<String> {
+        let mut parts = kept.parts.clone();
+        for (name, mut groups) in self.by_part(groups) {
+            if let Some(part) = kept.parts.get(&name) {
+                for row in read_part(self.warehouse, self.view, part).await? {
+                    groups.merge_row(GroupHash::of(&row.key), row);
+                }
+            }
+            let part = self.write(&name, groups).await?;
+            parts.insert(name, part);
+        }
+        self.finish(parts, Some(kept)).await
+    }
+
+    /// All groups of a view.
+    pub(super) async fn write_all(&self, groups: Groups, previous: Option<&Manifest>) -> Result<String> {
+        let mut parts = BTreeMap::new();
+        for (name, groups) in self.by_part(groups) {
+            let part = self.write(&name, groups).await?;
+            parts.insert(name, part);
+        }
+        self.finish(parts, previous).await
+    }
+
+    fn by_part(&self, groups: Groups) -> BTreeMap<String, Groups> {
+        let mut parts: BTreeMap<String, Groups> = BTreeMap::new();
+        for (hash, row) in groups.0 {
+            parts.entry(part_of(self.view, hash, &row)).or_default().0.insert(hash, row);
+        }
+        parts
+    }
+
+    fn folder(&self) -> String {
+        layout::run_folder(self.source, &self.view.name, &self.view.fingerprint, self.run)
+    }
+
+    async fn write(&self, name: &str, groups: Groups) -> Result<Part> {
+        let mut rows: Vec<(GroupHash, Row)> = groups.0.into_iter().collect();
+        rows.sort_by(|(hash, row), (other_hash, other)| row.bucket(self.view).cmp(&other.bucket(self.view)).then(hash.cmp(other_hash)));
+        let batch = table::to_batch(self.view, rows.iter().map(|(_, row)| row))?;
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+            .set_key_value_metadata(Some(vec![
+                KeyValue::new("anabranch.format".to_owned(), format::PART.to_string()),
+                KeyValue::new("anabranch.fingerprint".to_owned(), self.view.fingerprint.to_string()),
+            ]))
+            .build();
+        let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+        let mut content = Vec::new();
+        let mut writer = ArrowWriter::try_new_with_options(&mut content, batch.schema(), options)?;
+        writer.write(&batch)?;
+        writer.close()?;
+        let path = layout::part(&self.folder(), name);
+        let part = Part { groups: rows.len() as u64, size_bytes: content.len() as u64, path };
+        self.warehouse.write_new(&part.path, Bytes::from(content)).await?;
+        Ok(part)
+    }
+
+    async fn finish(&self, parts: BTreeMap<String, Part>, previous: Option<&Manifest>) -> Result<String> {
+        let manifest = Manifest {
+            format: format::MANIFEST,
+            view: self.view.name.clone(),
+            fingerprint: self.view.fingerprint.clone(),
+            definition: self.view.sql.clone(),
+            run: self.run,
+            previous_run: previous.map(|manifest| manifest.run),
+            cut: self.cut,
+            coverage: self.coverage.clone(),
+            parts,
+        };
+        let folder = self.folder();
+        self.warehouse.write_new(&layout::manifest(&folder), serde_json::to_vec_pretty(&manifest)?.into()).await?;
+        Ok(folder)
+    }
+}

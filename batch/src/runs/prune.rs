@@ -1,0 +1,71 @@
+//! Pruning: live rows that every reader has in a version, some time after a publication.
+
+use std::collections::BTreeSet;
+
+use anabranch_core::{
+    Coverage,
+    definition::Fingerprint,
+    protocol::{EpochId, prune},
+};
+use anabranch_process::catalog::{definitions, rows};
+use anyhow::Result;
+use tokio_postgres::{Client, GenericClient, Transaction};
+use tracing::debug;
+
+/// Prunes every definition of a source, then removes the epochs that nobody needs any more.
+pub(super) async fn prune(client: &mut Client, source: &str, after_seconds: u64) -> Result<()> {
+    let definitions = definitions::load(client, source).await?;
+    for fingerprint in definitions.definitions.keys() {
+        let transaction = client.transaction().await?;
+        prune_definition(&transaction, source, fingerprint, after_seconds).await?;
+        transaction.commit().await?;
+    }
+    let transaction = client.transaction().await?;
+    remove_epochs(&transaction, source).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Both versions are read in the deleting transaction: the one before the current one is what a slow reader may hold.
+/// By DELETE, never TRUNCATE, which an older snapshot would see as an empty table.
+async fn prune_definition(transaction: &Transaction<'_>, source: &str, fingerprint: &Fingerprint, after_seconds: u64) -> Result<()> {
+    transaction.execute("SELECT 1 FROM source WHERE name = $1 FOR SHARE", &[&source]).await?;
+    let sql = "SELECT coverage, extract(epoch FROM now() - published_at)::bigint FROM version WHERE source = $1 AND fingerprint = $2 ORDER BY run DESC LIMIT 2";
+    let versions = transaction.query(sql, &[&source, &fingerprint.0]).await?;
+    let [current, previous] = versions.as_slice() else { return Ok(()) };
+    if current.get::<_, i64>(1).unsigned_abs() < after_seconds {
+        return Ok(());
+    }
+    let (current, previous) = (rows::coverage(current.get(0))?, rows::coverage(previous.get(0))?);
+    let versions = prune::Versions { current: &current, previous: Some(&previous), of_source: None };
+    let Some(pruned_to) = prune::pruned_to(versions) else { return Ok(()) };
+    let epochs: Vec<i64> = prune::prunable(fingerprint, pruned_to, &rows::epochs(transaction, source).await?).into_iter().map(|epoch| epoch.0).collect();
+    let before = rows::pruned(transaction, source).await?.remove(fingerprint).unwrap_or_default();
+    store_pruned(transaction, source, fingerprint, &before.max(pruned_to)).await?;
+    let table = definitions::live_table(fingerprint);
+    let deleted = transaction.execute(&format!("DELETE FROM {table} WHERE _epoch = ANY($1)"), &[&epochs]).await?;
+    debug!(source, %fingerprint, rows = deleted, "pruned live rows");
+    Ok(())
+}
+
+async fn store_pruned(client: &impl GenericClient, source: &str, fingerprint: &Fingerprint, coverage: &Coverage) -> Result<()> {
+    let sql = "INSERT INTO pruned (source, fingerprint, coverage) VALUES ($1, $2, $3) ON CONFLICT (source, fingerprint) DO UPDATE SET coverage = $3";
+    client.execute(sql, &[&source, &fingerprint.0, &rows::coverage_json(coverage)]).await?;
+    Ok(())
+}
+
+/// An epoch goes when it is pruned for every definition that it holds.
+async fn remove_epochs(transaction: &Transaction<'_>, source: &str) -> Result<()> {
+    let pruned = rows::pruned(transaction, source).await?;
+    let owners: BTreeSet<EpochId> = rows::partitions(transaction, source).await?.into_iter().filter_map(|state| state.row.epoch).collect();
+    let epochs = rows::epochs(transaction, source).await?;
+    let gone: Vec<i64> = epochs
+        .iter()
+        .filter(|epoch| !epoch.is_open() && !owners.contains(&epoch.id))
+        .filter(|epoch| epoch.definitions.iter().all(|fingerprint| pruned.get(fingerprint).is_some_and(|coverage| epoch.lies_below(coverage))))
+        .map(|epoch| epoch.id.0)
+        .collect();
+    transaction.execute("DELETE FROM flush WHERE epoch = ANY($1)", &[&gone]).await?;
+    transaction.execute("DELETE FROM epoch WHERE id = ANY($1)", &[&gone]).await?;
+    Ok(())
+}

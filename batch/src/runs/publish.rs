@@ -1,0 +1,61 @@
+//! Publication: all versions of a run in one transaction, under the source's lock.
+
+use anabranch_core::{
+    Coverage,
+    definition::Fingerprint,
+    protocol::{
+        CutNumber, RunId,
+        publish::{self, Candidate, Ground, Refused},
+    },
+};
+use anabranch_process::catalog::rows;
+use anyhow::{Context, Result, bail};
+use tokio_postgres::Client;
+
+use super::Built;
+
+#[derive(Default)]
+pub(super) struct Outcome {
+    pub(super) published: Vec<String>,
+    pub(super) refused: Vec<(String, String)>,
+}
+
+pub(super) async fn publish(client: &mut Client, source: &str, run: RunId, cut: CutNumber, coverage: &Coverage, built: &[Built]) -> Result<Outcome> {
+    let transaction = client.transaction().await?;
+    let row = transaction.query_one("SELECT running FROM source WHERE name = $1 FOR UPDATE", &[&source]).await?;
+    let running = row.get::<_, Option<i64>>(0).map(RunId);
+    if running != Some(run) {
+        bail!("{}", Refused::NotRunning);
+    }
+    let versions = rows::versions(&transaction, source).await?;
+    let epochs = rows::epochs(&transaction, source).await?;
+    let mut outcome = Outcome::default();
+    for built in built {
+        let view = &built.view;
+        let row = transaction.query_opt("SELECT wanted, serving FROM view WHERE name = $1", &[&view.name]).await?;
+        let (wanted, serving) = row.map(|row| (Fingerprint(row.get(0)), Fingerprint(row.get(1)))).unzip();
+        let current = versions.get(&view.fingerprint).and_then(|versions| versions.first()).map(|version| (version.run, &version.coverage));
+        let candidate = Candidate { run, fingerprint: view.fingerprint.clone(), coverage: coverage.clone(), read: built.read };
+        match publish::publish(&candidate, Ground { running, wanted: wanted.as_ref(), serving: serving.as_ref(), current, epochs: &epochs }) {
+            Ok(switches) => {
+                let previous = built.read.map(|run| run.0);
+                let sql = "INSERT INTO version (source, view, fingerprint, run, previous_run, cut, coverage, folder) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+                let coverage = rows::coverage_json(coverage);
+                transaction.execute(sql, &[&source, &view.name, &view.fingerprint.0, &run.0, &previous, &cut.0, &coverage, &built.folder]).await?;
+                if switches {
+                    transaction.execute("UPDATE view SET serving = $2 WHERE name = $1", &[&view.name, &view.fingerprint.0]).await?;
+                    transaction.execute("UPDATE source SET definitions = definitions + 1 WHERE name = $1", &[&source]).await?;
+                }
+                outcome.published.push(view.name.clone());
+            }
+            Err(refused) => outcome.refused.push((view.name.clone(), refused.to_string())),
+        }
+    }
+    // A cut is done when a version stands on it, or there was nothing to publish; else the next run takes it again.
+    let finished = !outcome.published.is_empty() || built.is_empty() || outcome.refused.iter().all(|(_, reason)| *reason == Refused::NotYetFolded.to_string());
+    let sql = "UPDATE source SET running = NULL, cut_finished = CASE WHEN $2 THEN greatest(cut_finished, $3) ELSE cut_finished END WHERE name = $1";
+    transaction.execute(sql, &[&source, &finished, &cut.0]).await?;
+    transaction.execute("SELECT pg_notify('anabranch', '')", &[]).await?;
+    transaction.commit().await.context("commit a publication")?;
+    Ok(outcome)
+}

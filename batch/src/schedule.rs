@@ -1,0 +1,112 @@
+//! When runs happen: cron expressions, one run at a time, missed ones once.
+
+use std::time::Duration;
+
+use anabranch_core::layout;
+use anabranch_process::{Settings, catalog::definitions, clock};
+use anyhow::{Context, Result};
+use tokio::sync::mpsc;
+use tokio_cron_scheduler::{Job, JobScheduler};
+use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::runs::{Batch, Kind};
+
+/// One batch leads; the lock only saves work, publication checks everything again.
+const LEADER_LOCK: i64 = 0x616e_6162_6261_7463;
+const LEADER_RETRY: Duration = Duration::from_secs(5);
+/// A temporary file this old belongs to nobody who still writes it.
+const TEMPORARY_AGE_MS: i64 = 24 * 3600 * 1000;
+
+/// Runs by cron until `stop`.
+///
+/// # Errors
+/// When a setting is wrong.
+pub async fn run(settings: Settings, stop: CancellationToken) -> Result<()> {
+    let batch = Batch::new(settings)?;
+    // At most one of each kind waits: one that became due during a run is caught up once.
+    let (incremental, mut incremental_due) = mpsc::channel(1);
+    let (audit, mut audit_due) = mpsc::channel(1);
+    let mut scheduler = JobScheduler::new().await.context("start the scheduler")?;
+    for (expression, setting, due) in [(&batch.settings.batch.incremental, "batch.incremental", &incremental), (&batch.settings.batch.audit, "batch.audit", &audit)] {
+        let due = due.clone();
+        let job = Job::new(expression.as_str(), move |_, _| _ = due.try_send(()).ok()).with_context(|| format!("setting {setting} = \"{expression}\" is not a cron expression"))?;
+        scheduler.add(job).await.with_context(|| format!("schedule {setting}"))?;
+    }
+    scheduler.start().await.context("start the scheduler")?;
+    let Some(_leader) = lead(&batch, &stop).await else { return Ok(()) };
+    info!(incremental = batch.settings.batch.incremental, audit = batch.settings.batch.audit, "started batch");
+    // What became due while no batch ran.
+    _ = incremental.try_send(()).ok();
+    loop {
+        let kind = tokio::select! {
+            () = stop.cancelled() => break,
+            Some(()) = incremental_due.recv() => Kind::Incremental,
+            Some(()) = audit_due.recv() => Kind::Full,
+        };
+        tokio::select! {
+            // A run that is cut off here leaves its cut to the next one.
+            () = stop.cancelled() => break,
+            () = run_all(&batch, kind) => {}
+        }
+    }
+    scheduler.shutdown().await.context("stop the scheduler")?;
+    info!("stopped batch");
+    Ok(())
+}
+
+/// Waits until this process leads; the lock goes with the connection.
+async fn lead(batch: &Batch, stop: &CancellationToken) -> Option<Client> {
+    let mut said = false;
+    loop {
+        match try_lead(batch).await {
+            Ok(Some(client)) => return Some(client),
+            Ok(None) if !said => info!("another batch leads; standing by"),
+            Err(error) if !said => warn!(error = format!("{error:#}"), "could not ask who leads; trying on"),
+            _ => {}
+        }
+        said = true;
+        tokio::select! {
+            () = stop.cancelled() => return None,
+            () = tokio::time::sleep(LEADER_RETRY) => {}
+        }
+    }
+}
+
+async fn try_lead(batch: &Batch) -> Result<Option<Client>> {
+    let client = batch.catalog.connect().await?;
+    let leads: bool = client.query_one("SELECT pg_try_advisory_lock($1)", &[&LEADER_LOCK]).await?.get(0);
+    Ok(leads.then_some(client))
+}
+
+async fn run_all(batch: &Batch, kind: Kind) {
+    let sources = async { definitions::sources(&batch.catalog.connect().await?).await };
+    let sources = match sources.await {
+        Ok(sources) => sources,
+        Err(error) => {
+            error!(error = format!("{error:#}"), "could not read the sources");
+            return;
+        }
+    };
+    for source in sources {
+        if let Err(error) = batch.run(&source, kind, &|_| {}).await {
+            // A source that nobody has read yet is not a failure.
+            warn!(source, error = format!("{error:#}"), "run failed; the next one tries again");
+        }
+        if let Err(error) = clean(batch, &source).await {
+            warn!(source, error = format!("{error:#}"), "could not remove old temporary files");
+        }
+    }
+}
+
+async fn clean(batch: &Batch, source: &str) -> Result<()> {
+    let folder = layout::temporary_folder(source);
+    let oldest = u64::try_from(clock::now_ms() - TEMPORARY_AGE_MS)?;
+    for file in batch.warehouse.list(&folder).await? {
+        if file.modified_ms < oldest {
+            batch.warehouse.remove(&format!("{folder}/{}", file.name)).await?;
+        }
+    }
+    Ok(())
+}
