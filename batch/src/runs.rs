@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `cut.rs` | take or raise a cut, wait until speed answered it and the archive reached it |
 //! | `scan.rs` | archive files → states, row group by row group |
-//! | [`parts`] | states → parts and a manifest, and back |
+//! | `parts.rs` | states → parts and a manifest, and back |
 //! | `audit.rs` | a full result against the kept one, cell by cell |
 //! | `publish.rs` | the versions, under the source's lock |
 //! | `prune.rs` | live rows that every reader has in a version |
@@ -22,6 +22,7 @@ use anabranch_process::{
         definitions::{self, SourceDefinitions},
         rows::{self, VersionRow},
     },
+    parts::read_manifest,
 };
 use anabranch_views::Groups;
 use anyhow::{Context, Result};
@@ -31,7 +32,7 @@ use uuid::Uuid;
 
 mod audit;
 mod cut;
-pub mod parts;
+mod parts;
 mod prune;
 mod publish;
 mod scan;
@@ -261,7 +262,7 @@ impl Work<'_> {
             coverage,
         };
         let kept = match &target.current {
-            Some(version) => Some(parts::read_manifest(&self.batch.warehouse, &version.folder).await?),
+            Some(version) => Some(read_manifest(&self.batch.warehouse, &version.folder).await?),
             None => None,
         };
         let folder = match (&kept, &target.base) {

@@ -1,1 +1,19 @@
-fn main(){}
+//! `anabranch`: a lambda architecture in one program.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod arguments;
+mod commands;
+mod query;
+mod show;
+
+fn main() -> ExitCode {
+    let arguments = arguments::Arguments::parse();
+    anabranch_process::telemetry::start();
+    match commands::run(arguments) {
+        Ok(code) => code,
+        Err(error) => commands::report(&error),
+    }
+}

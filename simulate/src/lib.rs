@@ -1,1 +1,4 @@
-//! x
+//! Seeded event generators: the same seed and start give the same bytes.
+
+pub mod places;
+pub mod server_status;

@@ -3,15 +3,16 @@
 use std::{collections::BTreeMap, fmt};
 
 use anabranch_core::{definition::View, protocol::RunId};
-use anabranch_process::Warehouse;
+use anabranch_process::{
+    Warehouse,
+    parts::{Manifest, Part, read_part},
+};
 use anabranch_views::{GroupHash, Groups, Row, Value, table};
 use anyhow::Result;
 use chrono::DateTime;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio_postgres::Client;
 use tracing::error;
-
-use super::parts::{self, Manifest};
 
 /// Sums of DOUBLE depend on the order of addition; all else must be bit-equal.
 const DOUBLE_TOLERANCE: f64 = 1e-9;
@@ -41,7 +42,7 @@ impl fmt::Display for Drift {
 /// Compares all parts of a version with recomputed groups.
 pub(super) async fn compare(warehouse: &Warehouse, view: &View, kept: &Manifest, recomputed: &Groups) -> Result<Vec<Drift>> {
     let parts: Vec<_> = kept.parts.values().cloned().collect();
-    let read = |part: parts::Part| async move { parts::read_part(warehouse, view, &part).await };
+    let read = |part: Part| async move { read_part(warehouse, view, &part).await };
     let rows: Vec<Vec<Row>> = stream::iter(parts).map(read).buffered(PARTS_AT_ONCE).try_collect().await?;
     let mut kept: BTreeMap<GroupHash, Row> = rows.into_iter().flatten().map(|row| (GroupHash::of(&row.key), row)).collect();
     let mut drift = Vec::new();

@@ -1,0 +1,257 @@
+//! What each command does.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use anabranch_batch::{
+    archive::{self, verify},
+    runs::{Batch, Kind, Progress},
+    schedule,
+};
+use anabranch_process::{
+    Catalog, Settings, Warehouse,
+    catalog::definitions::{self, Applied},
+    failure::{Refused, Unreachable},
+    identity, kafka,
+};
+use anabranch_serving::Mirror;
+use anabranch_simulate::server_status;
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::{runtime::Runtime, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    arguments::{Arguments, Command, Domain},
+    query, show,
+};
+
+const DEFAULT_CONFIG: &str = "anabranch.toml";
+/// How long a service waits before it asks again for a server that is not there.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Prints a failure once, with its causes, and says how the program ends.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    let has = |found: fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(found);
+    ExitCode::from(if has(|cause| cause.is::<Refused>()) {
+        2
+    } else if has(|cause| cause.is::<Unreachable>()) {
+        3
+    } else {
+        4
+    })
+}
+
+pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
+    let file = arguments.config.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG));
+    let settings = Settings::load(&file, arguments.config.is_some())?;
+    let runtime = Runtime::new().context("start the runtime")?;
+    let code = runtime.block_on(command(arguments.command, settings));
+    // Threads that wait for a server must not hold the program.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    code
+}
+
+async fn command(command: Command, settings: Settings) -> Result<ExitCode> {
+    let done = Ok(ExitCode::SUCCESS);
+    match command {
+        Command::Check => {
+            let pipeline = definitions::read_folder(Path::new(&settings.pipelines.dir))?;
+            println!("{} sources, {} views: all definitions are right", pipeline.sources.len(), pipeline.views.len());
+            done
+        }
+        Command::Apply => {
+            prepare(&settings).await?;
+            apply(&settings).await?;
+            done
+        }
+        Command::Recompute { sources, full } => recompute(settings, sources, full).await,
+        Command::Verify { sources } => verify_all(&settings, sources).await,
+        Command::Status { json } => {
+            let mirror = Mirror::new(&settings)?;
+            mirror.look_once().await?;
+            show::status(&anabranch_serving::status::read(&Catalog::at(&settings.postgres.url)?, &mirror).await?, json)?;
+            done
+        }
+        Command::Query(arguments) => query::run(&settings, &arguments).await,
+        Command::Simulate { domain } => simulate(settings, domain).await,
+        Command::Run => service(settings, &[Layer::Speed, Layer::Archive, Layer::Batch, Layer::Serving], true).await,
+        Command::Speed => service(settings, &[Layer::Speed], false).await,
+        Command::Archive => service(settings, &[Layer::Archive], false).await,
+        Command::Batch => service(settings, &[Layer::Batch], false).await,
+        Command::Serve => service(settings, &[Layer::Serving], false).await,
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layer {
+    Speed,
+    Archive,
+    Batch,
+    Serving,
+}
+
+/// Runs layers until SIGTERM or Ctrl-C; a second signal ends the program at once.
+async fn service(settings: Settings, layers: &[Layer], applies: bool) -> Result<ExitCode> {
+    let stop = stop_on_signal()?;
+    let pipeline = if applies { Some(definitions::read_folder(Path::new(&settings.pipelines.dir))?) } else { None };
+    let mut said = false;
+    // A server that is not there is waited for; settings that are wrong end the program.
+    while let Err(error) = prepare(&settings).await {
+        if !error.chain().any(|cause| cause.is::<Unreachable>()) {
+            return Err(error);
+        }
+        if !said {
+            warn!(error = format!("{error:#}"), "waiting for a server");
+            said = true;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
+            () = tokio::time::sleep(RETRY) => {}
+        }
+    }
+    if pipeline.is_some() {
+        apply(&settings).await?;
+    }
+    let mut running = JoinSet::new();
+    for layer in layers {
+        let (settings, stop) = (settings.clone(), stop.clone());
+        match layer {
+            Layer::Speed => running.spawn(anabranch_speed::run(settings, stop)),
+            Layer::Archive => running.spawn(archive::run(settings, stop)),
+            Layer::Batch => running.spawn(schedule::run(settings, stop)),
+            Layer::Serving => running.spawn(anabranch_serving::run(settings, stop)),
+        };
+    }
+    while let Some(ended) = running.join_next().await {
+        let ended = ended.context("a layer broke off").and_then(|result| result);
+        if let Err(error) = ended {
+            stop.cancel();
+            while running.join_next().await.is_some() {}
+            return Err(error);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn stop_on_signal() -> Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let stop = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let token = stop.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            if token.is_cancelled() {
+                #[expect(clippy::exit, reason = "the second signal asks for exactly this")]
+                std::process::exit(130);
+            }
+            info!("stopping; a second signal stops at once");
+            token.cancel();
+        }
+    });
+    Ok(stop)
+}
+
+/// Tables, and the identity of database and warehouse.
+async fn prepare(settings: &Settings) -> Result<()> {
+    let catalog = Catalog::at(&settings.postgres.url)?;
+    let warehouse = Warehouse::at(&settings.warehouse.url).map_err(|error| Refused(format!("setting warehouse.url: {error}")))?;
+    catalog.migrate().await?;
+    identity::settle(&catalog.connect().await?, &warehouse).await?;
+    Ok(())
+}
+
+async fn apply(settings: &Settings) -> Result<()> {
+    let pipeline = definitions::read_folder(Path::new(&settings.pipelines.dir))?;
+    let mut client = Catalog::at(&settings.postgres.url)?.connect().await?;
+    let warehouse = Warehouse::at(&settings.warehouse.url)?;
+    for source in &pipeline.sources {
+        warehouse.make_folder(&anabranch_core::layout::archive_folder(&source.name)).await?;
+    }
+    for (view, applied) in definitions::apply(&mut client, &pipeline).await? {
+        match applied {
+            Applied::Created => info!(view, "created view"),
+            Applied::Changed => info!(view, "changed view; the old definition answers until the next run has built the new one"),
+            Applied::Unchanged => {}
+        }
+    }
+    Ok(())
+}
+
+async fn known_sources(settings: &Settings, named: Vec<String>) -> Result<Vec<String>> {
+    if named.is_empty() { definitions::sources(&Catalog::at(&settings.postgres.url)?.connect().await?).await } else { Ok(named) }
+}
+
+async fn recompute(settings: Settings, sources: Vec<String>, full: bool) -> Result<ExitCode> {
+    let batch = Batch::new(settings.clone())?;
+    let mut code = ExitCode::SUCCESS;
+    for source in known_sources(&settings, sources).await? {
+        let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} offsets, {elapsed}")?);
+        let progress = |progress: Progress| match progress {
+            Progress::WaitingForSpeed(partitions) => bar.set_message(format!("{source}: waiting for speed to answer the cut ({partitions} partitions)")),
+            Progress::WaitingForArchive(partitions) => bar.set_message(format!("{source}: waiting for the archive to reach the cut ({partitions} partitions)")),
+            Progress::Scanning { done, total } => {
+                bar.set_message(source.clone());
+                bar.set_length(total);
+                bar.set_position(done);
+            }
+            Progress::Publishing => bar.set_message(format!("{source}: publishing")),
+        };
+        let report = batch.run(&source, if full { Kind::Full } else { Kind::Incremental }, &progress).await?;
+        bar.finish_and_clear();
+        println!("{source}: run {} read {} records, published {} views", report.run, report.records, report.published.len());
+        for (view, reason) in &report.refused {
+            println!("{source}: view {view} keeps its version: {reason}");
+            code = ExitCode::from(4);
+        }
+        for drift in &report.drift {
+            println!("{source}: drift in {drift}");
+            code = ExitCode::from(1);
+        }
+        if full && report.drift.is_empty() {
+            println!("{source}: the recompute equals what was published");
+        }
+    }
+    Ok(code)
+}
+
+async fn verify_all(settings: &Settings, sources: Vec<String>) -> Result<ExitCode> {
+    let client = Catalog::at(&settings.postgres.url)?.connect().await?;
+    let warehouse = Warehouse::at(&settings.warehouse.url)?;
+    let mut code = ExitCode::SUCCESS;
+    for source in known_sources(settings, sources).await? {
+        let verified = verify::verify(&client, &warehouse, &source).await?;
+        println!("{source}: {} files, {} records, {} faults", verified.files, verified.records, verified.findings.len());
+        for finding in &verified.findings {
+            println!("{finding}");
+            code = ExitCode::from(1);
+        }
+    }
+    Ok(code)
+}
+
+async fn simulate(settings: Settings, domain: Domain) -> Result<ExitCode> {
+    let Domain::ServerStatus { rate, seed, start, count, late, malformed, partitions } = domain;
+    let config = kafka::client_config(&settings.kafka);
+    let unreachable = |cause| Unreachable { service: "Kafka", address: settings.kafka.brokers.clone(), cause };
+    server_status::create_topic(&config, server_status::TOPIC, partitions).await.map_err(unreachable)?;
+    let stop = stop_on_signal()?;
+    #[expect(clippy::disallowed_methods, reason = "now is the default of --start")]
+    let now = chrono::Utc::now();
+    let options = server_status::Options { rate, seed, start: start.unwrap_or(now), count, late, malformed };
+    let stopped = AtomicBool::new(false);
+    let produced = std::thread::scope(|scope| {
+        let producing = scope.spawn(|| server_status::produce(&config, options, &|| stop.is_cancelled() || stopped.load(Ordering::Relaxed)));
+        producing.join()
+    });
+    let produced = produced.map_err(|_| anyhow::anyhow!("the simulator broke off"))??;
+    println!("produced {produced} events to {}", server_status::TOPIC);
+    Ok(ExitCode::SUCCESS)
+}

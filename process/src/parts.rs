@@ -1,0 +1,88 @@
+//! Parts and manifests: what batch publishes and serving loads.
+
+use std::collections::BTreeMap;
+
+use anabranch_core::{
+    Coverage,
+    definition::{Fingerprint, View},
+    format, layout,
+    protocol::CutNumber,
+};
+use anabranch_views::{Row, table};
+use anyhow::{Context, Result};
+use futures::TryStreamExt;
+use parquet::arrow::{ParquetRecordBatchStreamBuilder, arrow_reader::ArrowReaderOptions};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::warehouse::{Warehouse, WarehouseReader};
+
+/// A published result: which parts it is made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The format version.
+    pub format: u32,
+    /// The view.
+    pub view: String,
+    /// Its definition's fingerprint.
+    pub fingerprint: Fingerprint,
+    /// Its definition's text.
+    pub definition: String,
+    /// The run that wrote it.
+    pub run: Uuid,
+    /// The run of the version on which it is based.
+    pub previous_run: Option<Uuid>,
+    /// The cut; 0 for an audit, which takes none.
+    pub cut: CutNumber,
+    /// What it includes.
+    pub coverage: Coverage,
+    /// Its parts by name.
+    pub parts: BTreeMap<String, Part>,
+}
+
+/// A part of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Where it lies in the warehouse.
+    pub path: String,
+    /// Its groups.
+    pub groups: u64,
+    /// Its length.
+    pub size_bytes: u64,
+}
+
+/// Reads the manifest of a run's folder.
+///
+/// # Errors
+/// When it cannot be read, or was written by a newer program.
+pub async fn read_manifest(warehouse: &Warehouse, folder: &str) -> Result<Manifest> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        format: u32,
+    }
+    let path = layout::manifest(folder);
+    let content = warehouse.read(&path).await?;
+    let versioned: Versioned = serde_json::from_slice(&content).with_context(|| format!("read manifest {path}"))?;
+    format::check(&format!("manifest {path}"), versioned.format, format::MANIFEST)?;
+    serde_json::from_slice(&content).with_context(|| format!("read manifest {path}"))
+}
+
+/// Reads the groups of a part.
+///
+/// # Errors
+/// When it cannot be read, is not of this view, or was written by a newer program.
+pub async fn read_part(warehouse: &Warehouse, view: &View, part: &Part) -> Result<Vec<Row>> {
+    let context = || format!("read part {}", part.path);
+    let reader = WarehouseReader::open(warehouse, &part.path).await.with_context(context)?;
+    let options = ArrowReaderOptions::new().with_schema(table::schema(&table::columns(view)));
+    let builder = ParquetRecordBatchStreamBuilder::new_with_options(reader, options).await.with_context(context)?;
+    let values = builder.metadata().file_metadata().key_value_metadata().cloned().unwrap_or_default();
+    let found = values.iter().find(|entry| entry.key == "anabranch.format").and_then(|entry| entry.value.clone()).unwrap_or_default();
+    format::check(&format!("part {}", part.path), found.parse().with_context(context)?, format::PART)?;
+    let mut batches = builder.build().with_context(context)?;
+    let mut rows = Vec::new();
+    while let Some(batch) = batches.try_next().await.with_context(context)? {
+        rows.extend(table::from_batch(view, &batch).with_context(context)?);
+    }
+    Ok(rows)
+}

@@ -1,0 +1,227 @@
+//! A resolved query → rows: filter, group, merge, finalize, order, limit.
+
+use std::{cmp::Ordering, collections::HashMap};
+
+use anabranch_core::definition::{Exactness, Granularity, View};
+use anabranch_views::{Row, Value, finalize::finalize};
+use chrono::{DateTime, Datelike, Duration, NaiveDate};
+use serde_json::{Map, Value as Json, json};
+
+use crate::{
+    mirror::Answerable,
+    query::{Column, Resolved, Test, shown},
+};
+
+/// The largest integer that every JSON reader keeps.
+const SAFE_INTEGER: i128 = 9_007_199_254_740_992;
+
+/// The rows of an answer, each cell in the order of the query's columns.
+#[must_use]
+pub fn rows(answerable: &Answerable, query: &Resolved) -> Vec<Vec<Value>> {
+    let view = &answerable.view;
+    let mut groups: HashMap<Vec<u8>, Row> = HashMap::new();
+    for row in answerable.rows().filter(|row| passes(view, row, query)) {
+        let key = key(view, row, query);
+        let mut encoded = Vec::with_capacity(64);
+        key.iter().for_each(|value| value.encode_key(&mut encoded));
+        groups.entry(encoded).or_insert_with(|| Row::empty(view, key)).merge(row);
+    }
+    let mut rows: Vec<Vec<Value>> = groups.into_values().map(|row| finalized(view, row, query)).collect();
+    let only_measures = query.columns.iter().all(|column| matches!(column, Column::Measure { .. }));
+    if rows.is_empty() && only_measures {
+        // As in SQL: an aggregate over nothing is one row.
+        rows.push(finalized(view, Row::empty(view, Vec::new()), query));
+    }
+    rows.sort_by(|a, b| compare(a, b, &query.order));
+    rows.truncate(query.limit);
+    rows
+}
+
+fn passes(view: &View, row: &Row, query: &Resolved) -> bool {
+    let in_range = query.range_micros.is_none_or(|(start, end)| row.bucket(view).is_some_and(|bucket| start <= bucket && bucket <= end));
+    in_range
+        && query.conditions.iter().all(|condition| {
+            let value = row.key.get(condition.key).unwrap_or(&Value::Null);
+            let named = |values: &[Option<String>]| values.iter().any(|wanted| wanted.as_deref() == text(value).as_deref());
+            match &condition.test {
+                Test::OneOf(values) => named(values),
+                Test::NoneOf(values) => !named(values),
+                Test::Set => !value.is_null(),
+            }
+        })
+}
+
+/// A value as filters compare it; nothing for NULL.
+fn text(value: &Value) -> Option<String> {
+    match json_of(value) {
+        Json::Null => None,
+        Json::String(text) => Some(text),
+        other => Some(other.to_string()),
+    }
+}
+
+fn key(view: &View, row: &Row, query: &Resolved) -> Vec<Value> {
+    let cell = |column: &Column| match column {
+        Column::Dimension { key, .. } => Some(row.key.get(*key).cloned().unwrap_or(Value::Null)),
+        Column::Time { granularity, .. } => Some(row.bucket(view).map_or(Value::Null, |bucket| Value::Timestamp(truncate(bucket, *granularity)))),
+        Column::Measure { .. } => None,
+    };
+    query.columns.iter().filter_map(cell).collect()
+}
+
+fn finalized(view: &View, row: Row, query: &Resolved) -> Vec<Value> {
+    let mut key = row.key.into_iter();
+    let cell = |column: &Column| match column {
+        Column::Measure { index, .. } => view.measures.get(*index).map_or(Value::Null, |measure| finalize(measure, &row.states)),
+        _ => key.next().unwrap_or(Value::Null),
+    };
+    query.columns.iter().map(cell).collect()
+}
+
+/// By the order asked for, then by all columns, so that an answer is the same each time. NULL comes last, as in SQL.
+fn compare(a: &[Value], b: &[Value], order: &[(usize, bool)]) -> Ordering {
+    let cells = |index: usize| (a.get(index).unwrap_or(&Value::Null), b.get(index).unwrap_or(&Value::Null));
+    for (index, descends) in order {
+        let (a, b) = cells(*index);
+        let ordering = match (a.is_null(), b.is_null()) {
+            (false, false) if *descends => b.compare(a),
+            (false, false) => a.compare(b),
+            // PostgreSQL: NULL is larger than every value.
+            (a, b) if *descends => b.cmp(&a),
+            (a, b) => a.cmp(&b),
+        };
+        if ordering.is_ne() {
+            return ordering;
+        }
+    }
+    (0..a.len()).map(|index| cells(index)).map(|(a, b)| a.compare(b)).find(|ordering| ordering.is_ne()).unwrap_or(Ordering::Equal)
+}
+
+/// The start of the bucket of `granularity` that holds a time.
+#[must_use]
+pub fn truncate(micros: i64, granularity: Granularity) -> i64 {
+    let fixed = |unit: i64| micros - micros.rem_euclid(unit);
+    let date = || DateTime::from_timestamp_micros(micros).map(|time| time.date_naive());
+    let start = |date: Option<NaiveDate>| date.and_then(|date| date.and_hms_opt(0, 0, 0)).map_or(micros, |time| time.and_utc().timestamp_micros());
+    match granularity {
+        Granularity::Second => fixed(1_000_000),
+        Granularity::Minute => fixed(60_000_000),
+        Granularity::Hour => fixed(3_600_000_000),
+        Granularity::Day => fixed(86_400_000_000),
+        Granularity::Week => start(date().map(|date| date - Duration::days(i64::from(date.weekday().num_days_from_monday())))),
+        Granularity::Month => start(date().and_then(|date| date.with_day(1))),
+        Granularity::Quarter => start(date().and_then(|date| NaiveDate::from_ymd_opt(date.year(), date.month0() / 3 * 3 + 1, 1))),
+        Granularity::Year => start(date().and_then(|date| NaiveDate::from_ymd_opt(date.year(), 1, 1))),
+    }
+}
+
+/// A cell as JSON: integers beyond 2⁵³ and times are strings.
+#[must_use]
+pub fn json_of(value: &Value) -> Json {
+    let integer = |value: i128| if value.abs() <= SAFE_INTEGER { json!(value as i64) } else { json!(value.to_string()) };
+    match value {
+        Value::Null | Value::Bytes(_) => Json::Null,
+        Value::Boolean(value) => json!(value),
+        Value::BigInt(value) => integer(i128::from(*value)),
+        Value::Decimal(value) => integer(*value),
+        Value::Double(value) => json!(value),
+        Value::Text(text) => json!(text),
+        Value::Date(days) => json!(shown(i64::from(*days) * 86_400_000_000)),
+        Value::Timestamp(micros) => json!(shown(*micros)),
+    }
+}
+
+/// The whole answer: `query`, `data`, `annotation`, `lambda`.
+#[must_use]
+pub fn answer(answerable: &Answerable, query: &Resolved, now_ms: i64) -> Json {
+    let names: Vec<String> = query.columns.iter().map(Column::name).collect();
+    let data: Vec<Json> = rows(answerable, query)
+        .into_iter()
+        .map(|row| {
+            let mut object = Map::new();
+            for ((column, name), cell) in query.columns.iter().zip(&names).zip(&row) {
+                if let Column::Time { member, .. } = column {
+                    // Cube's clients know a time dimension by both names.
+                    object.insert(member.clone(), json_of(cell));
+                }
+                object.insert(name.clone(), json_of(cell));
+            }
+            Json::Object(object)
+        })
+        .collect();
+    json!({
+        "query": query.echo,
+        "data": data,
+        "annotation": annotation(&answerable.view, query),
+        "lambda": lambda(answerable, now_ms),
+    })
+}
+
+/// Which offsets an answer covers, and on which version it stands.
+#[must_use]
+pub fn lambda(answerable: &Answerable, now_ms: i64) -> Json {
+    let topic = &answerable.view.source.topic;
+    let offsets = |coverage: &anabranch_core::Coverage| {
+        let map: Map<String, Json> = coverage.iter().map(|(partition, offset)| (partition.to_string(), json!(offset.0))).collect();
+        json!({ topic.clone(): map })
+    };
+    let (version, live) = answerable.group_counts();
+    json!({
+        "run": answerable.run,
+        "coverage": offsets(&answerable.coverage),
+        "offsets": offsets(&answerable.offsets),
+        "lag_records": answerable.lag_records,
+        "refreshed_ms_ago": (now_ms - answerable.refreshed_ms).max(0),
+        "version_groups": version,
+        "live_groups": live,
+    })
+}
+
+fn annotation(view: &View, query: &Resolved) -> Json {
+    let (mut measures, mut dimensions, mut times) = (Map::new(), Map::new(), Map::new());
+    for column in &query.columns {
+        match column {
+            Column::Measure { member, index } => {
+                if let Some(measure) = view.measures.get(*index) {
+                    let entry = member_json(member, cube_type(measure.data_type), Some(view.exactness(measure)));
+                    measures.insert(member.clone(), entry);
+                }
+            }
+            Column::Dimension { member, data_type, .. } => {
+                dimensions.insert(member.clone(), member_json(member, cube_type(*data_type), None));
+            }
+            Column::Time { member, granularity } => {
+                let name = granularity.name();
+                let mut entry = member_json(member, "time", None);
+                times.insert(member.clone(), entry.clone());
+                entry["granularity"] = json!({"name": name, "title": name, "interval": format!("1 {name}")});
+                times.insert(column.name(), entry);
+            }
+        }
+    }
+    json!({"measures": measures, "dimensions": dimensions, "segments": {}, "timeDimensions": times})
+}
+
+/// The type by which Cube's clients know a column.
+#[must_use]
+pub fn cube_type(data_type: anabranch_core::definition::DataType) -> &'static str {
+    use anabranch_core::definition::DataType;
+    match data_type {
+        DataType::BigInt | DataType::Double | DataType::Decimal => "number",
+        DataType::Boolean => "boolean",
+        DataType::Text => "string",
+        DataType::Date | DataType::Timestamp => "time",
+    }
+}
+
+/// A member of an annotation or of `/v1/meta`.
+#[must_use]
+pub fn member_json(member: &str, member_type: &str, exactness: Option<Exactness>) -> Json {
+    let short = member.rsplit('.').next().unwrap_or(member).replace('_', " ");
+    let mut entry = json!({"name": member, "title": member.replace(['.', '_'], " "), "shortTitle": short, "type": member_type});
+    if let Some(exactness) = exactness {
+        entry["drillMembers"] = json!([]);
+        entry["meta"] = json!({ "exactness": exactness });
+    }
+    entry
+}

@@ -1,0 +1,187 @@
+//! Where everything stands: offsets, lag, epochs, cuts, versions, runs, audits, rejected records.
+
+use std::collections::BTreeMap;
+
+use anabranch_core::Coverage;
+use anabranch_process::{
+    Catalog,
+    catalog::{definitions, rows},
+};
+use anabranch_views::{State, Value};
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::mirror::{Mirror, ViewState};
+
+/// All sources.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Status {
+    /// By name.
+    pub sources: Vec<SourceStatus>,
+}
+
+/// One source.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SourceStatus {
+    /// Its name.
+    pub source: String,
+    /// Its topic.
+    pub topic: String,
+    /// The newest cut that was asked for.
+    pub cut_wanted: i64,
+    /// The newest one that a run was done with.
+    pub cut_finished: i64,
+    /// The number of epochs that are kept.
+    pub epochs: usize,
+    /// Its partitions.
+    pub partitions: Vec<PartitionStatus>,
+    /// Its views.
+    pub views: Vec<ViewStatus>,
+    /// The newest runs, the last one first.
+    pub runs: Vec<RunStatus>,
+    /// Rejected records by reason.
+    pub rejected: BTreeMap<String, i64>,
+}
+
+/// One partition.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PartitionStatus {
+    /// Its number.
+    pub partition: i32,
+    /// Where it began.
+    pub origin: i64,
+    /// Where speed reads on.
+    pub next_offset: i64,
+    /// Its end when speed looked last.
+    pub high_watermark: i64,
+    /// Offsets between.
+    pub lag: i64,
+    /// Below this everything is archived.
+    pub archived_to: i64,
+    /// The epoch that owns it.
+    pub epoch: Option<i64>,
+}
+
+/// One view.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ViewStatus {
+    /// Its name.
+    pub view: String,
+    /// `ready`, or `being built`.
+    pub state: &'static str,
+    /// The run of its version.
+    pub run: Option<i64>,
+    /// What the version includes.
+    pub coverage: Coverage,
+    /// What an answer includes.
+    pub offsets: Coverage,
+    /// Groups in the version.
+    pub version_groups: usize,
+    /// Live groups above it.
+    pub live_groups: usize,
+}
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RunStatus {
+    /// Its number.
+    pub run: i64,
+    /// `incremental` or `full`.
+    pub kind: String,
+    /// When it started.
+    pub started_at: String,
+    /// How long it took, while it is going on: so far.
+    pub seconds: f64,
+    /// `done`, `drift` or `failed`; nothing while it is going on.
+    pub outcome: Option<String>,
+    /// Records read.
+    pub records: i64,
+    /// Cells that differed.
+    pub drift: i64,
+    /// What went wrong.
+    pub error: Option<String>,
+}
+
+const RUNS: i64 = 5;
+
+/// Reads the status; `mirror` must have looked already.
+///
+/// # Errors
+/// When PostgreSQL does not answer.
+pub async fn read(catalog: &Catalog, mirror: &Mirror) -> Result<Status> {
+    let client = catalog.connect().await?;
+    let states = mirror.views();
+    let mut sources = Vec::new();
+    for name in definitions::sources(&client).await? {
+        let definitions = definitions::load(&client, &name).await?;
+        let row = client.query_one("SELECT cut_wanted, cut_finished, (SELECT count(*) FROM epoch WHERE source = $1) FROM source WHERE name = $1", &[&name]).await?;
+        let partition = |state: &rows::PartitionState| PartitionStatus {
+            partition: state.row.partition.0,
+            origin: state.row.origin.0,
+            next_offset: state.row.next_offset.0,
+            high_watermark: state.high_watermark.0,
+            lag: (state.high_watermark.0 - state.row.next_offset.0).max(0),
+            archived_to: state.archived_to.0,
+            epoch: state.row.epoch.map(|epoch| epoch.0),
+        };
+        let sql = "SELECT id, kind, to_char(started_at, 'YYYY-MM-DD HH24:MI:SS'), extract(epoch FROM coalesce(ended_at, now()) - started_at)::float8, outcome, records, \
+                   (SELECT count(*) FROM drift WHERE drift.run = run.id), error FROM run WHERE source = $1 ORDER BY id DESC LIMIT $2";
+        let runs = client.query(sql, &[&name, &RUNS]).await?;
+        let run = |row: &tokio_postgres::Row| RunStatus {
+            run: row.get(0),
+            kind: row.get(1),
+            started_at: row.get(2),
+            seconds: row.get(3),
+            outcome: row.get(4),
+            records: row.get(5),
+            drift: row.get(6),
+            error: row.get(7),
+        };
+        sources.push(SourceStatus {
+            topic: definitions.source.topic.clone(),
+            cut_wanted: row.get(0),
+            cut_finished: row.get(1),
+            epochs: usize::try_from(row.get::<_, i64>(2))?,
+            partitions: rows::partitions(&client, &name).await?.iter().map(partition).collect(),
+            views: definitions.views.iter().map(|entry| view(&entry.name, states.get(&entry.name))).collect(),
+            runs: runs.iter().map(run).collect(),
+            rejected: rejected(states.get(&definitions.source.rejected_view())),
+            source: name,
+        });
+    }
+    Ok(Status { sources })
+}
+
+fn view(name: &str, state: Option<&ViewState>) -> ViewStatus {
+    let empty = ViewStatus {
+        view: name.to_owned(),
+        state: "being built",
+        run: None,
+        coverage: Coverage::default(),
+        offsets: Coverage::default(),
+        version_groups: 0,
+        live_groups: 0,
+    };
+    let Some(ViewState::Ready(answerable)) = state else { return empty };
+    let (version_groups, live_groups) = answerable.group_counts();
+    ViewStatus {
+        state: "ready",
+        run: answerable.run.map(|run| run.0),
+        coverage: answerable.coverage.clone(),
+        offsets: answerable.offsets.clone(),
+        version_groups,
+        live_groups,
+        ..empty
+    }
+}
+
+fn rejected(state: Option<&ViewState>) -> BTreeMap<String, i64> {
+    let mut counts = BTreeMap::new();
+    let Some(ViewState::Ready(answerable)) = state else { return counts };
+    for row in answerable.rows() {
+        if let (Some(Value::Text(reason)), Some(State::Count(count))) = (row.key.get(1), row.states.first()) {
+            *counts.entry(reason.clone()).or_default() += count;
+        }
+    }
+    counts
+}
