@@ -35,7 +35,7 @@ pub(super) async fn settle(client: &mut Client, definitions: &SourceDefinitions,
             Step::Take(cut, coverage) => break (cut, coverage),
             Step::Raise(cut) => {
                 // Under the row's lock, and only from the cut before: of two batches one raises.
-                let sql = "UPDATE source SET cut_wanted = $2 WHERE name = $1 AND cut_wanted = $2 - 1";
+                let sql = "UPDATE source SET cut_wanted = $2 WHERE name = $1 AND cut_wanted = $2::bigint - 1";
                 client.execute(sql, &[&source, &cut.0]).await?;
                 deadline = Instant::now() + SPEED_LIMIT;
             }

@@ -68,7 +68,8 @@ fn constant(literal: &Literal, data_type: DataType) -> PolarsExpr {
     match literal {
         Literal::Null => lit(NULL).cast(polars_type(data_type)),
         Literal::Boolean(value) => lit(*value),
-        Literal::BigInt(value) => lit(*value),
+        // A bare integer has no width of its own in Polars.
+        Literal::BigInt(value) => lit(*value).cast(Polars::Int64),
         Literal::Double(value) => lit(*value),
         Literal::Text(value) => lit(value.clone()),
         Literal::Date(days) => lit(*days).cast(Polars::Date),

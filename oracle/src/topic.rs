@@ -1,0 +1,99 @@
+//! Reading a topic with a consumer of its own: no group, assigned from the beginning, committed records only.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use rdkafka::{
+    ClientConfig, Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
+};
+
+use crate::{Record, decode};
+
+const CALL_LIMIT: Duration = Duration::from_secs(10);
+const READ_LIMIT: Duration = Duration::from_secs(120);
+
+/// The records of a topic, read further and further.
+pub struct Topic {
+    consumer: BaseConsumer,
+    name: String,
+    /// All records so far.
+    pub records: Vec<Record>,
+    positions: BTreeMap<i32, i64>,
+}
+
+impl Topic {
+    /// Opens a topic.
+    ///
+    /// # Errors
+    /// When Kafka does not answer.
+    pub fn open(brokers: &str, name: &str) -> Result<Self> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("group.id", "anabranch-oracle")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("isolation.level", "read_committed")
+            .create()
+            .context("make a Kafka consumer")?;
+        let metadata = consumer.fetch_metadata(Some(name), CALL_LIMIT).context("ask Kafka for the topic")?;
+        let mut list = TopicPartitionList::new();
+        let mut positions = BTreeMap::new();
+        for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+            list.add_partition_offset(name, partition.id(), Offset::Beginning)?;
+            positions.insert(partition.id(), 0);
+        }
+        consumer.assign(&list)?;
+        Ok(Self { consumer, name: name.to_owned(), records: Vec::new(), positions })
+    }
+
+    /// The end of every partition now.
+    ///
+    /// # Errors
+    /// When Kafka does not answer.
+    pub fn ends(&self) -> Result<BTreeMap<i32, i64>> {
+        self.positions
+            .keys()
+            .map(|partition| Ok((*partition, self.consumer.fetch_watermarks(&self.name, *partition, CALL_LIMIT)?.1)))
+            .collect::<Result<_, KafkaError>>()
+            .context("ask Kafka for the ends")
+    }
+
+    /// Reads on until every partition is read up to `offsets`.
+    ///
+    /// # Errors
+    /// When Kafka does not give the records in time.
+    pub fn read_to(&mut self, offsets: &BTreeMap<i32, i64>) -> Result<()> {
+        let deadline = Instant::now() + READ_LIMIT;
+        while offsets.iter().any(|(partition, end)| self.positions.get(partition).is_none_or(|position| position < end)) {
+            if Instant::now() > deadline {
+                bail!("the topic {} could not be read up to {offsets:?}, only to {:?}", self.name, self.positions);
+            }
+            match self.consumer.poll(Duration::from_millis(100)) {
+                None => {}
+                Some(Ok(message)) => {
+                    self.positions.insert(message.partition(), message.offset() + 1);
+                    self.records.push(Record {
+                        partition: message.partition(),
+                        offset: message.offset(),
+                        timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
+                        event: decode(message.payload()),
+                    });
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    // Markers at the end of a partition are no records, but offsets.
+                    let position = self.consumer.position()?.find_partition(&self.name, partition).map(|element| element.offset());
+                    if let Some(Offset::Offset(offset)) = position {
+                        self.positions.insert(partition, offset);
+                    }
+                }
+                Some(Err(error)) => return Err(error).context("read the topic"),
+            }
+        }
+        Ok(())
+    }
+}
