@@ -7,7 +7,7 @@ BIN := $(CARGO_TARGET_DIR)/debug
 .PHONY: demo test build up down doctor
 
 build:
-	cargo build --workspace --tests
+	cargo build --workspace --bins --lib --tests
 
 up:
 	dev/servers up

@@ -250,17 +250,8 @@ impl Work<'_> {
         targets
     }
 
-    async fn build(
-        &self, source: &str, target: Target, groups: Groups, cut: CutNumber, coverage: &Coverage, drift: &mut Vec<Drift>,
-    ) -> Result<Built> {
-        let writer = parts::PartWriter {
-            warehouse: &self.batch.warehouse,
-            source,
-            view: &target.view,
-            run: self.uuid,
-            cut,
-            coverage,
-        };
+    async fn build(&self, source: &str, target: Target, groups: Groups, cut: CutNumber, coverage: &Coverage, drift: &mut Vec<Drift>) -> Result<Built> {
+        let writer = parts::PartWriter { warehouse: &self.batch.warehouse, source, view: &target.view, run: self.uuid, cut, coverage };
         let kept = match &target.current {
             Some(version) => Some(read_manifest(&self.batch.warehouse, &version.folder).await?),
             None => None,

@@ -29,9 +29,12 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<()> {
     let (incremental, mut incremental_due) = mpsc::channel(1);
     let (audit, mut audit_due) = mpsc::channel(1);
     let mut scheduler = JobScheduler::new().await.context("start the scheduler")?;
-    for (expression, setting, due) in [(&batch.settings.batch.incremental, "batch.incremental", &incremental), (&batch.settings.batch.audit, "batch.audit", &audit)] {
+    for (expression, setting, due) in
+        [(&batch.settings.batch.incremental, "batch.incremental", &incremental), (&batch.settings.batch.audit, "batch.audit", &audit)]
+    {
         let due = due.clone();
-        let job = Job::new(expression.as_str(), move |_, _| _ = due.try_send(()).ok()).with_context(|| format!("setting {setting} = \"{expression}\" is not a cron expression"))?;
+        let job = Job::new(expression.as_str(), move |_, _| _ = due.try_send(()).ok())
+            .with_context(|| format!("setting {setting} = \"{expression}\" is not a cron expression"))?;
         scheduler.add(job).await.with_context(|| format!("schedule {setting}"))?;
     }
     scheduler.start().await.context("start the scheduler")?;

@@ -7,7 +7,11 @@ use clap::{Args, Parser, Subcommand};
 
 /// Live and exact aggregates over Kafka topics: a speed layer, a batch layer and a serving layer in one program.
 #[derive(Debug, Parser)]
-#[command(version, about, after_help = "Exit codes: 0 done, 1 found what it looked for (gap, drift), 2 usage or definition error, 3 a service is unreachable, 4 a run failed.")]
+#[command(
+    version,
+    about,
+    after_help = "Exit codes: 0 done, 1 found what it looked for (gap, drift), 2 usage or definition error, 3 a service is unreachable, 4 a run failed."
+)]
 pub(crate) struct Arguments {
     /// The settings file; ANABRANCH_<SECTION>__<KEY> overrides one setting.
     #[arg(long, short = 'c', global = true, env = "ANABRANCH_CONFIG")]

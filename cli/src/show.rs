@@ -22,11 +22,22 @@ pub(crate) fn status(status: &Status, json: bool) -> Result<()> {
         return Ok(());
     }
     for source in &status.sources {
-        println!("source {} (topic {}): cut {} wanted, {} finished; {} epochs", source.source, source.topic, source.cut_wanted, source.cut_finished, source.epochs);
+        println!(
+            "source {} (topic {}): cut {} wanted, {} finished; {} epochs",
+            source.source, source.topic, source.cut_wanted, source.cut_finished, source.epochs
+        );
         let mut partitions = table(["partition", "origin", "next offset", "end", "lag", "archived to", "epoch"], &[0, 1, 2, 3, 4, 5, 6]);
         for state in &source.partitions {
             let epoch = state.epoch.map_or_else(|| "-".to_owned(), |epoch| epoch.to_string());
-            partitions.add_row([state.partition.to_string(), state.origin.to_string(), state.next_offset.to_string(), state.high_watermark.to_string(), state.lag.to_string(), state.archived_to.to_string(), epoch]);
+            partitions.add_row([
+                state.partition.to_string(),
+                state.origin.to_string(),
+                state.next_offset.to_string(),
+                state.high_watermark.to_string(),
+                state.lag.to_string(),
+                state.archived_to.to_string(),
+                epoch,
+            ]);
         }
         println!("{partitions}\n");
         let mut views = table(["view", "state", "version", "version groups", "live groups"], &[2, 3, 4]);
@@ -38,7 +49,16 @@ pub(crate) fn status(status: &Status, json: bool) -> Result<()> {
         let mut runs = table(["run", "kind", "started (UTC)", "seconds", "outcome", "records", "drift", "error"], &[0, 3, 5, 6]);
         for run in &source.runs {
             let outcome = run.outcome.clone().unwrap_or_else(|| "going on".to_owned());
-            runs.add_row([run.run.to_string(), run.kind.clone(), run.started_at.clone(), format!("{:.1}", run.seconds), outcome, run.records.to_string(), run.drift.to_string(), run.error.clone().unwrap_or_default()]);
+            runs.add_row([
+                run.run.to_string(),
+                run.kind.clone(),
+                run.started_at.clone(),
+                format!("{:.1}", run.seconds),
+                outcome,
+                run.records.to_string(),
+                run.drift.to_string(),
+                run.error.clone().unwrap_or_default(),
+            ]);
         }
         println!("{runs}\n");
         let mut rejected = table(["rejected because", "records"], &[1]);

@@ -149,8 +149,7 @@ pub const KAFKA_VALUE: &str = "kafka_value";
 pub const DECODE_ERROR: &str = "decode_error";
 
 /// Names that no declared column may have.
-pub const RESERVED_COLUMNS: [&str; 7] =
-    [KAFKA_PARTITION, KAFKA_OFFSET, KAFKA_TIMESTAMP, KAFKA_KEY, KAFKA_HEADERS, KAFKA_VALUE, DECODE_ERROR];
+pub const RESERVED_COLUMNS: [&str; 7] = [KAFKA_PARTITION, KAFKA_OFFSET, KAFKA_TIMESTAMP, KAFKA_KEY, KAFKA_HEADERS, KAFKA_VALUE, DECODE_ERROR];
 
 /// An aggregate view.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -306,11 +305,7 @@ impl View {
             Formula::Percentile { .. } => Exactness::Approximate,
             Formula::Value(index) | Formula::Mean { sum: index, .. } => match kind(index) {
                 Some(Accumulator { kind: AccumulatorKind::Distinct | AccumulatorKind::Histogram, .. }) => Exactness::Approximate,
-                Some(accumulator)
-                    if accumulator.kind == AccumulatorKind::Sum && accumulator.argument_type() == Some(DataType::Double) =>
-                {
-                    Exactness::Rounded
-                }
+                Some(accumulator) if accumulator.kind == AccumulatorKind::Sum && accumulator.argument_type() == Some(DataType::Double) => Exactness::Rounded,
                 _ => Exactness::Exact,
             },
         }

@@ -53,11 +53,7 @@ impl ArchiveName {
         let start: i64 = parts.next()?.parse().ok()?;
         let partition: i32 = parts.next()?.parse().ok()?;
         let topic = parts.next()?;
-        (start >= 0 && partition >= 0 && !topic.is_empty()).then(|| Self {
-            topic: topic.to_owned(),
-            partition: Partition(partition),
-            start: Offset(start),
-        })
+        (start >= 0 && partition >= 0 && !topic.is_empty()).then(|| Self { topic: topic.to_owned(), partition: Partition(partition), start: Offset(start) })
     }
 }
 

@@ -116,8 +116,8 @@ impl Epoch {
     /// Whether everything it folded lies below `coverage`.
     #[must_use]
     pub fn lies_below(&self, coverage: &Coverage) -> bool {
-        self.ranges.iter().all(|(partition, range)| {
-            range.ended_empty() || range.end.is_some_and(|end| coverage.get(*partition).is_some_and(|covered| end <= covered))
-        })
+        self.ranges
+            .iter()
+            .all(|(partition, range)| range.ended_empty() || range.end.is_some_and(|end| coverage.get(*partition).is_some_and(|covered| end <= covered)))
     }
 }

@@ -29,10 +29,10 @@ pub async fn settle(client: &Client, warehouse: &Warehouse) -> Result<Uuid> {
     let in_database: Option<Uuid> = client.query_opt("SELECT incarnation FROM identity", &[]).await?.map(|row| row.get(0));
     match (in_database, in_warehouse) {
         (Some(database), Some(warehouse)) if database == warehouse => Ok(database),
-        (Some(database), Some(found)) => Err(Refused(format!(
-            "the database belongs to incarnation {database}, the warehouse {warehouse} to {found}: one of them was restored or exchanged"
-        ))
-        .into()),
+        (Some(database), Some(found)) => {
+            Err(Refused(format!("the database belongs to incarnation {database}, the warehouse {warehouse} to {found}: one of them was restored or exchanged"))
+                .into())
+        }
         (None, Some(found)) => Err(Refused(format!(
             "the database is empty, but the warehouse {warehouse} holds the history of incarnation {found}: restore the database, or choose an empty folder"
         ))

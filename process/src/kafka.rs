@@ -126,9 +126,10 @@ pub async fn check_topic(settings: &Kafka, topic: &str) -> Result<()> {
     let results = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await.map_err(|error| unreachable(settings, error))?;
     match results.into_iter().next() {
         Some(Ok(resource)) => match resource.get("cleanup.policy").and_then(|entry| entry.value.as_deref()) {
-            Some(policy) if policy.contains("compact") => {
-                Err(Refused(format!("topic \"{topic}\" has cleanup.policy={policy}: a compacted topic forgets records, so no two readers see the same; use delete")).into())
-            }
+            Some(policy) if policy.contains("compact") => Err(Refused(format!(
+                "topic \"{topic}\" has cleanup.policy={policy}: a compacted topic forgets records, so no two readers see the same; use delete"
+            ))
+            .into()),
             _ => Ok(()),
         },
         Some(Err(RDKafkaErrorCode::UnknownTopicOrPartition)) => Err(Refused(format!("topic \"{topic}\" does not exist on {}", settings.brokers)).into()),

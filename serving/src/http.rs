@@ -42,7 +42,13 @@ pub(crate) fn routes(mirror: Mirror, settings: Settings) -> Router {
         .route("/v1/status", get(read_status))
         .route("/healthz", get(|| async { Json(json!({"health": "HEALTH"})) }))
         .route("/readyz", get(readyz))
-        .fallback(|| async { Problem { status: StatusCode::NOT_FOUND, code: "unknown_route", detail: "unknown route; /v1/load, /v1/meta, /v1/status, /healthz, /readyz".to_owned() } })
+        .fallback(|| async {
+            Problem {
+                status: StatusCode::NOT_FOUND,
+                code: "unknown_route",
+                detail: "unknown route; /v1/load, /v1/meta, /v1/status, /healthz, /readyz".to_owned(),
+            }
+        })
         .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_LIMIT))
         .layer(CorsLayer::permissive())

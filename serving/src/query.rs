@@ -158,7 +158,10 @@ pub fn view_name(query: &Query) -> Result<String, Problem> {
     let mut names: Vec<&str> = members.filter_map(|member| member.split_once('.').map(|(view, _)| view)).collect();
     names.dedup();
     match names.as_slice() {
-        [] => Err(Problem::bad_query("empty_query", "the query names no member; at least one measure, dimension, or time dimension with granularity, as view.column")),
+        [] => Err(Problem::bad_query(
+            "empty_query",
+            "the query names no member; at least one measure, dimension, or time dimension with granularity, as view.column",
+        )),
         [name] => Ok((*name).to_owned()),
         [first, second, ..] if names.iter().all(|name| name == first) => Ok((*second).to_owned()),
         names => Err(Problem::bad_query("several_views", format!("one query names one view, this one names {}", names.join(", ")))),
@@ -195,17 +198,9 @@ pub fn resolve(view: &View, query: &Query) -> Result<Resolved, Problem> {
         return Err(Problem::bad_query("limit", format!("limit {limit} is above the maximum of {MAXIMUM_LIMIT}")));
     }
     let order = order(query.order.as_ref(), &columns)?;
-    let named: Vec<Json> = order
-        .iter()
-        .filter_map(|(index, descends)| Some(serde_json::json!([columns.get(*index)?.name(), if *descends { "desc" } else { "asc" }])))
-        .collect();
-    let echo = Query {
-        order: Some(Json::Array(named)),
-        limit: Some(limit),
-        timezone: Some("UTC".to_owned()),
-        time_dimensions: echo_times,
-        ..query.clone()
-    };
+    let named: Vec<Json> =
+        order.iter().filter_map(|(index, descends)| Some(serde_json::json!([columns.get(*index)?.name(), if *descends { "desc" } else { "asc" }]))).collect();
+    let echo = Query { order: Some(Json::Array(named)), limit: Some(limit), timezone: Some("UTC".to_owned()), time_dimensions: echo_times, ..query.clone() };
     Ok(Resolved { columns, conditions, range_micros, order, limit, echo })
 }
 
@@ -216,8 +211,10 @@ fn unknown(kind: &str, member: &str, names: &[String]) -> Problem {
 
 fn dimension(view: &View, member: &str) -> Result<(usize, DataType), Problem> {
     let buckets = view.bucket.iter().map(|bucket| (&bucket.name, DataType::Timestamp));
-    let keys: Vec<(String, DataType)> =
-        buckets.chain(view.dimensions.iter().map(|dimension| (&dimension.name, dimension.expression.data_type))).map(|(name, data_type)| (format!("{}.{name}", view.name), data_type)).collect();
+    let keys: Vec<(String, DataType)> = buckets
+        .chain(view.dimensions.iter().map(|dimension| (&dimension.name, dimension.expression.data_type)))
+        .map(|(name, data_type)| (format!("{}.{name}", view.name), data_type))
+        .collect();
     let names: Vec<String> = keys.iter().map(|(name, _)| name.clone()).collect();
     keys.iter().position(|(name, _)| name == member).and_then(|key| Some((key, keys.get(key)?.1))).ok_or_else(|| unknown("dimension", member, &names))
 }
@@ -242,7 +239,10 @@ fn time_dimension(view: &View, query: &Query) -> Result<ResolvedTime, Problem> {
         None => None,
         Some(text) => {
             let granularity = Granularity::named(text).ok_or_else(|| {
-                Problem::bad_query("unknown_granularity", format!("unknown granularity \"{text}\"; one of {}", Granularity::ALL.map(Granularity::name).join(", ")))
+                Problem::bad_query(
+                    "unknown_granularity",
+                    format!("unknown granularity \"{text}\"; one of {}", Granularity::ALL.map(Granularity::name).join(", ")),
+                )
             })?;
             if !granularity.is_made_of(bucket.granularity) {
                 let message = format!("granularity \"{text}\" is not made of whole buckets of a {} of the view", bucket.granularity.name());
@@ -252,10 +252,7 @@ fn time_dimension(view: &View, query: &Query) -> Result<ResolvedTime, Problem> {
         }
     };
     let range = time.date_range.as_ref().map(range).transpose()?;
-    let echo = TimeDimension {
-        date_range: range.map(|(start, end)| DateRange::Pair(vec![shown(start), shown(end)])),
-        ..time.clone()
-    };
+    let echo = TimeDimension { date_range: range.map(|(start, end)| DateRange::Pair(vec![shown(start), shown(end)])), ..time.clone() };
     Ok((column, range, vec![echo]))
 }
 
@@ -317,7 +314,10 @@ fn condition(view: &View, filter: &Filter) -> Result<Condition, Problem> {
         "notEquals" => Test::NoneOf(values()?),
         "set" => Test::Set,
         other => {
-            return Err(Problem::bad_query("unknown_operator", format!("unknown operator \"{other}\" on \"{}\"; one of equals, notEquals, set", filter.member)));
+            return Err(Problem::bad_query(
+                "unknown_operator",
+                format!("unknown operator \"{other}\" on \"{}\"; one of equals, notEquals, set", filter.member),
+            ));
         }
     };
     Ok(Condition { key, test })
@@ -332,7 +332,9 @@ fn order(order: Option<&Json>, columns: &[Column]) -> Result<Vec<(usize, bool)>,
             let measure = columns.iter().position(|column| matches!(column, Column::Measure { .. }));
             return Ok(vec![time.map(|index| (index, false)).or(measure.map(|index| (index, true))).unwrap_or((0, false))]);
         }
-        Some(Json::Object(members)) => members.iter().map(|(member, direction)| Some((member.clone(), direction.as_str()?.to_owned()))).collect::<Option<_>>().ok_or_else(bad)?,
+        Some(Json::Object(members)) => {
+            members.iter().map(|(member, direction)| Some((member.clone(), direction.as_str()?.to_owned()))).collect::<Option<_>>().ok_or_else(bad)?
+        }
         Some(Json::Array(pairs)) => pairs
             .iter()
             .map(|pair| match pair.as_array()?.as_slice() {

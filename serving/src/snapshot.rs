@@ -1,9 +1,6 @@
 //! What PostgreSQL says, in one REPEATABLE READ snapshot.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use anabranch_core::{
     definition::{Fingerprint, View},
@@ -69,7 +66,8 @@ pub(crate) trait Seen {
 /// Reads everything that is new to `seen`.
 pub(crate) async fn read(client: &mut Client, seen: &(impl Seen + Sync)) -> Result<Snapshot> {
     let transaction = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
-    let sql = "SELECT (SELECT incarnation FROM identity), (SELECT system_identifier FROM pg_control_system()), (SELECT timeline_id FROM pg_control_checkpoint())";
+    let sql =
+        "SELECT (SELECT incarnation FROM identity), (SELECT system_identifier FROM pg_control_system()), (SELECT timeline_id FROM pg_control_checkpoint())";
     let row = transaction.query_one(sql, &[]).await.context("read the identity of the database")?;
     let Some(incarnation) = row.get::<_, Option<Uuid>>(0) else { bail!("the database has no identity yet; run `anabranch apply` or `anabranch run` first") };
     let identity = Identity { incarnation, system: row.get(1), timeline: row.get(2) };
@@ -94,7 +92,8 @@ async fn read_source(transaction: &Transaction<'_>, source: &str, seen: &(impl S
     let versions = current_versions(transaction, source).await?;
     let mut changes = BTreeMap::new();
     for epoch in &epochs {
-        let views: Vec<Arc<View>> = definitions.definitions.iter().filter(|(fingerprint, _)| epoch.definitions.contains(*fingerprint)).map(|(_, view)| Arc::clone(view)).collect();
+        let views: Vec<Arc<View>> =
+            definitions.definitions.iter().filter(|(fingerprint, _)| epoch.definitions.contains(*fingerprint)).map(|(_, view)| Arc::clone(view)).collect();
         if let Some(change) = changes_of(transaction, epoch, &views, seen.flush(epoch.id)).await? {
             changes.insert(epoch.id, change);
         }
@@ -112,7 +111,9 @@ async fn changes_of(transaction: &Transaction<'_>, epoch: &Epoch, views: &[Arc<V
         return Ok(None);
     }
     let logged = match seen {
-        Some(seen) => transaction.query("SELECT flush FROM flush WHERE epoch = $1 AND flush > $2 AND fingerprint = '' ORDER BY flush", &[&epoch.id.0, &seen]).await?,
+        Some(seen) => {
+            transaction.query("SELECT flush FROM flush WHERE epoch = $1 AND flush > $2 AND fingerprint = '' ORDER BY flush", &[&epoch.id.0, &seen]).await?
+        }
         None => Vec::new(),
     };
     let logged: Vec<i64> = logged.iter().map(|row| row.get(0)).collect();

@@ -114,7 +114,8 @@ pub async fn read(catalog: &Catalog, mirror: &Mirror) -> Result<Status> {
     let mut sources = Vec::new();
     for name in definitions::sources(&client).await? {
         let definitions = definitions::load(&client, &name).await?;
-        let row = client.query_one("SELECT cut_wanted, cut_finished, (SELECT count(*) FROM epoch WHERE source = $1) FROM source WHERE name = $1", &[&name]).await?;
+        let row =
+            client.query_one("SELECT cut_wanted, cut_finished, (SELECT count(*) FROM epoch WHERE source = $1) FROM source WHERE name = $1", &[&name]).await?;
         let partition = |state: &rows::PartitionState| PartitionStatus {
             partition: state.row.partition.0,
             origin: state.row.origin.0,

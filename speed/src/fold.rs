@@ -43,8 +43,7 @@ pub(crate) struct LiveView {
 impl LiveView {
     /// The groups that changed since the last flush, sorted by hash.
     pub(crate) fn changes(&self) -> Vec<(GroupHash, &Row)> {
-        let mut changes: Vec<(GroupHash, &Row)> =
-            self.changed.iter().filter_map(|hash| self.groups.0.get(hash).map(|row| (*hash, row))).collect();
+        let mut changes: Vec<(GroupHash, &Row)> = self.changed.iter().filter_map(|hash| self.groups.0.get(hash).map(|row| (*hash, row))).collect();
         changes.sort_by_key(|(hash, _)| *hash);
         changes
     }

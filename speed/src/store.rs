@@ -67,7 +67,10 @@ pub(crate) async fn unknown(client: &Client, source: &str, wanted: &BTreeSet<Par
 
 /// Opens an epoch over `wanted`. `fold` is flushed first where it is given: a cut, a rebalance, new definitions.
 pub(crate) async fn open(
-    client: &mut Client, definitions: &SourceDefinitions, wanted: &BTreeSet<Partition>, origins: &BTreeMap<Partition, Offset>,
+    client: &mut Client,
+    definitions: &SourceDefinitions,
+    wanted: &BTreeSet<Partition>,
+    origins: &BTreeMap<Partition, Offset>,
     old: (Option<EpochId>, Option<&Fold>),
 ) -> Result<Opening> {
     let source = &definitions.source.name;

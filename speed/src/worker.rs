@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anabranch_core::{Offset, Partition, protocol::{CutNumber, EpochId}};
+use anabranch_core::{
+    Offset, Partition,
+    protocol::{CutNumber, EpochId},
+};
 use anabranch_process::{
     Catalog, Settings,
     catalog::definitions::{self, SourceDefinitions},
@@ -67,8 +70,7 @@ impl<'a> Worker<'a> {
         let consumer = GroupConsumer::join(&settings.kafka, "speed", source, &definitions.source.topic)?;
         info!(source, topic = definitions.source.topic, "started speed worker");
         let interval = Duration::from_millis(settings.speed.flush_ms);
-        let mut worker =
-            Self { settings, runtime, client, definitions, consumer, reading: BTreeSet::new(), given: BTreeSet::new(), open: None, interval };
+        let mut worker = Self { settings, runtime, client, definitions, consumer, reading: BTreeSet::new(), given: BTreeSet::new(), open: None, interval };
         worker.work(stop)
     }
 
@@ -135,7 +137,8 @@ impl<'a> Worker<'a> {
         let wanted: BTreeSet<Partition> = self.reading.union(&self.given).copied().collect();
         let mut origins = BTreeMap::new();
         for partition in self.runtime.block_on(store::unknown(&self.client, &source, &wanted))? {
-            let origin = self.consumer.origin(partition, self.definitions.source.start).with_context(|| format!("ask for the origin of partition {partition}"))?;
+            let origin =
+                self.consumer.origin(partition, self.definitions.source.start).with_context(|| format!("ask for the origin of partition {partition}"))?;
             origins.insert(partition, origin);
         }
         let mut opened = None;

@@ -66,7 +66,9 @@ pub(crate) fn generate(source: &Source, wanted: Option<&BTreeSet<String>>, mut b
             continue;
         }
         let compiled = compile::compile(expression);
-        let frame = bridge::to_frame(&batch)?;
+        let mut names = BTreeSet::new();
+        expression.collect_columns(&mut names);
+        let frame = bridge::to_frame(&columns_named(&batch, &names)?)?;
         let mut outputs = vec![compiled.value.alias("value")];
         outputs.extend(compiled.failed.map(|failed| failed.alias("failed")));
         let evaluated = frame.lazy().select(outputs).collect()?;
@@ -87,6 +89,13 @@ pub(crate) fn generate(source: &Source, wanted: Option<&BTreeSet<String>>, mut b
         }
     }
     Ok(batch)
+}
+
+/// Polars sees only what an expression names: it need not know the types of all the others.
+fn columns_named(batch: &RecordBatch, names: &BTreeSet<String>) -> Result<RecordBatch, ArrowError> {
+    let schema = batch.schema();
+    let indexes: Vec<usize> = schema.fields().iter().enumerate().filter(|(_, field)| names.contains(field.name())).map(|(index, _)| index).collect();
+    batch.project(&indexes)
 }
 
 fn depends(source: &Source, names: &BTreeSet<String>, name: &str) -> bool {
@@ -144,10 +153,7 @@ fn reject(batch: &RecordBatch, mask: &BooleanArray, reason: &str) -> Result<Reco
 
 /// The rows that `view` folds: its bucket, dimensions and arguments, and for `last` the record's position.
 pub(crate) fn view_columns(view: &View, batch: &RecordBatch) -> Result<DataFrame, EvaluateError> {
-    let needed = view.needed_columns();
-    let indexes: Vec<usize> =
-        batch.schema().fields().iter().enumerate().filter(|(_, field)| needed.contains(field.name())).map(|(index, _)| index).collect();
-    let frame = bridge::to_frame(&batch.project(&indexes)?)?;
+    let frame = bridge::to_frame(&columns_named(batch, &view.needed_columns())?)?;
     let rejected = col(DECODE_ERROR).is_not_null();
     let mut rows = frame.lazy().filter(if view.over_rejected { rejected } else { rejected.not() });
     if let Some(filter) = &view.filter {

@@ -22,6 +22,6 @@ pub mod state;
 pub mod table;
 pub mod value;
 
-pub use state::State;
 pub use group::{GroupHash, Groups, Row};
+pub use state::State;
 pub use value::Value;

@@ -10,7 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anabranch_core::{Coverage, Offset, Partition, definition::Source, protocol::{CutNumber, archive}};
+use anabranch_core::{
+    Coverage, Offset, Partition,
+    definition::Source,
+    protocol::{CutNumber, archive},
+};
 use anabranch_process::{
     Catalog, Settings, Warehouse,
     catalog::{definitions, rows},
@@ -18,7 +22,10 @@ use anabranch_process::{
 };
 use anyhow::{Context, Result};
 use futures::future::try_join_all;
-use rdkafka::{Message as _, message::{BorrowedMessage, Headers as _}};
+use rdkafka::{
+    Message as _,
+    message::{BorrowedMessage, Headers as _},
+};
 use tokio::runtime::Handle;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
@@ -64,8 +71,7 @@ impl<'a> Archiver<'a> {
         runtime.block_on(kafka::check_topic(&settings.kafka, &loaded.source.topic))?;
         let consumer = GroupConsumer::join(&settings.kafka, "archive", source, &loaded.source.topic)?;
         info!(source, topic = loaded.source.topic, "started archiver");
-        let mut archiver =
-            Self { settings, warehouse, runtime, client, source: loaded.source, definitions: loaded.number, consumer, slots: BTreeMap::new() };
+        let mut archiver = Self { settings, warehouse, runtime, client, source: loaded.source, definitions: loaded.number, consumer, slots: BTreeMap::new() };
         archiver.work(stop)
     }
 

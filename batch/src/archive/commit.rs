@@ -25,7 +25,14 @@ pub(super) async fn commit(warehouse: &Warehouse, source: &str, sealed: &SealedF
     for _ in 0..TRIES {
         let reply = warehouse.rename_new(&sealed.temporary, &target).await;
         if reply.is_ok() {
-            info!(path = target, start = sealed.range.start.0, end = sealed.range.end.0, records = sealed.records, bytes = sealed.size_bytes, "committed archive file");
+            info!(
+                path = target,
+                start = sealed.range.start.0,
+                end = sealed.range.end.0,
+                records = sealed.records,
+                bytes = sealed.size_bytes,
+                "committed archive file"
+            );
             return Ok(Committed::Won);
         }
         debug!(path = target, ?reply, "looking who won a rename");

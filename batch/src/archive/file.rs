@@ -66,7 +66,12 @@ pub fn footer(path: &str, metadata: &ParquetMetaData) -> Result<Footer> {
     format::check(&format!("archive file {path}"), value("anabranch.format")?.parse()?, format::ARCHIVE)?;
     let (start, end) = (Offset(value("anabranch.start")?.parse()?), Offset(value("anabranch.end")?.parse()?));
     let Some(range) = OffsetRange::new(start, end) else { bail!("{path} is not an archive file: it ends before it starts") };
-    Ok(Footer { range, uuid: value("anabranch.uuid")?.parse()?, columns: Fingerprint(value("anabranch.columns")?), records: metadata.file_metadata().num_rows() })
+    Ok(Footer {
+        range,
+        uuid: value("anabranch.uuid")?.parse()?,
+        columns: Fingerprint(value("anabranch.columns")?),
+        records: metadata.file_metadata().num_rows(),
+    })
 }
 
 /// A file that takes records.

@@ -5,12 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use anabranch_core::{
-    Coverage,
-    definition::View,
-    format, layout,
-    protocol::CutNumber,
-};
+use anabranch_core::{Coverage, definition::View, format, layout, protocol::CutNumber};
 use anabranch_process::{
     Warehouse,
     parts::{Manifest, Part, read_part},

@@ -1,9 +1,6 @@
 //! Archive files → states, file by file and row group by row group.
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use anabranch_core::{
     Coverage, Offset, OffsetRange, Partition,
@@ -50,7 +47,11 @@ pub(super) struct Scanned {
 
 /// Folds the records of `[base, coverage)` for views that share their base.
 pub(super) async fn scan(
-    warehouse: &Warehouse, client: &Client, definitions: &SourceDefinitions, targets: &[Target], coverage: &Coverage,
+    warehouse: &Warehouse,
+    client: &Client,
+    definitions: &SourceDefinitions,
+    targets: &[Target],
+    coverage: &Coverage,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Scanned> {
     let source = &definitions.source;
@@ -118,7 +119,12 @@ impl<'a> Fold<'a> {
     /// Folds the rows of `clip`; returns how many there were. Views whose columns the file has read them; for others it
     /// is decoded anew from the raw values.
     async fn file(
-        &mut self, path: &str, reader: WarehouseReader, metadata: Arc<parquet::file::metadata::ParquetMetaData>, columns: &Fingerprint, clip: OffsetRange,
+        &mut self,
+        path: &str,
+        reader: WarehouseReader,
+        metadata: Arc<parquet::file::metadata::ParquetMetaData>,
+        columns: &Fingerprint,
+        clip: OffsetRange,
     ) -> Result<u64> {
         let (same, others): (Vec<usize>, Vec<usize>) =
             (0..self.views.len()).partition(|index| self.views.get(*index).is_some_and(|view| view.source.columns_fingerprint() == *columns));
@@ -151,7 +157,12 @@ impl<'a> Fold<'a> {
     }
 
     async fn redecoded(
-        &mut self, path: &str, reader: WarehouseReader, metadata: Arc<parquet::file::metadata::ParquetMetaData>, set: &[usize], clip: OffsetRange,
+        &mut self,
+        path: &str,
+        reader: WarehouseReader,
+        metadata: Arc<parquet::file::metadata::ParquetMetaData>,
+        set: &[usize],
+        clip: OffsetRange,
     ) -> Result<u64> {
         let Some(source) = set.first().and_then(|index| self.views.get(*index)).map(|view| view.source.clone()) else { return Ok(0) };
         let needed = set.iter().filter_map(|index| self.views.get(*index)).flat_map(|view| view.needed_columns()).collect();
@@ -183,7 +194,9 @@ impl<'a> Fold<'a> {
 fn raw_schema(source: &Source) -> Arc<Schema> {
     let schema = file::schema(source);
     let raw = [KAFKA_PARTITION, KAFKA_OFFSET, KAFKA_TIMESTAMP, KAFKA_KEY, KAFKA_HEADERS, KAFKA_VALUE];
-    Arc::new(Schema::new(schema.fields().iter().filter(|field| raw.contains(&field.name().as_str())).map(|field| field.as_ref().clone()).collect::<Vec<Field>>()))
+    Arc::new(Schema::new(
+        schema.fields().iter().filter(|field| raw.contains(&field.name().as_str())).map(|field| field.as_ref().clone()).collect::<Vec<Field>>(),
+    ))
 }
 
 fn decode_raw(batch: &RecordBatch, decoder: &mut Decoder) -> Result<()> {
@@ -212,14 +225,11 @@ fn read(reader: WarehouseReader, metadata: Arc<parquet::file::metadata::ParquetM
     let parquet_schema = metadata.file_metadata().schema_descr_ptr();
     let plain = ArrowReaderMetadata::try_new(Arc::clone(&metadata), ArrowReaderOptions::new())?;
     // The file says INT64, UTF8, …; in memory TEXT is a view type, as everywhere here.
-    let fields: Vec<Field> = plain
-        .schema()
-        .fields()
-        .iter()
-        .map(|field| schema.field_with_name(field.name()).unwrap_or(field).clone().with_nullable(field.is_nullable()))
-        .collect();
+    let fields: Vec<Field> =
+        plain.schema().fields().iter().map(|field| schema.field_with_name(field.name()).unwrap_or(field).clone().with_nullable(field.is_nullable())).collect();
     let typed = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new().with_schema(Arc::new(Schema::new(fields))))?;
-    let roots = typed.schema().fields().iter().enumerate().filter(|(_, field)| needed.contains(field.name()) || field.name() == KAFKA_OFFSET).map(|(index, _)| index);
+    let roots =
+        typed.schema().fields().iter().enumerate().filter(|(_, field)| needed.contains(field.name()) || field.name() == KAFKA_OFFSET).map(|(index, _)| index);
     let mask = ProjectionMask::roots(&parquet_schema, roots);
     Ok(ParquetRecordBatchStreamBuilder::new_with_metadata(reader, typed).with_projection(mask).with_batch_size(BATCH_ROWS).build()?)
 }

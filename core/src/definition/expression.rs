@@ -70,8 +70,7 @@ pub enum Granularity {
 
 impl Granularity {
     /// All of them, the finest first.
-    pub const ALL: [Self; 8] =
-        [Self::Second, Self::Minute, Self::Hour, Self::Day, Self::Week, Self::Month, Self::Quarter, Self::Year];
+    pub const ALL: [Self; 8] = [Self::Second, Self::Minute, Self::Hour, Self::Day, Self::Week, Self::Month, Self::Quarter, Self::Year];
 
     /// The granularity of that name.
     #[must_use]

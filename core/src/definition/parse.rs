@@ -9,11 +9,7 @@ use sqlparser::{
     tokenizer::{Location, Span},
 };
 
-use super::{
-    DefinitionError, File, Pipeline, Source,
-    error::Mistake,
-    source, view,
-};
+use super::{DefinitionError, File, Pipeline, Source, error::Mistake, source, view};
 
 /// Compiles the files of a pipeline. Views may use sources of any file.
 ///

@@ -3,8 +3,8 @@
 use chrono::{NaiveDate, NaiveDateTime};
 use sqlparser::{
     ast::{
-        BinaryOperator, CastKind, DataType as SqlType, Expr as SqlExpr, Function as SqlFunction, FunctionArg, FunctionArgExpr, FunctionArguments,
-        Spanned, TypedString, UnaryOperator, Value,
+        BinaryOperator, CastKind, DataType as SqlType, Expr as SqlExpr, Function as SqlFunction, FunctionArg, FunctionArgExpr, FunctionArguments, Spanned,
+        TypedString, UnaryOperator, Value,
     },
     tokenizer::Span,
 };
@@ -250,7 +250,11 @@ fn cast(expression: Expr, target: &SqlType, span: Span) -> Result<Expr, Mistake>
     let target = data_type(target, span)?;
     let allowed = matches!(
         (expression.data_type, target),
-        (BigInt | Double, BigInt | Double | Text) | (Text, BigInt | Double | Boolean | Text) | (Boolean, BigInt | Text | Boolean) | (Timestamp, Date) | (Date, Timestamp)
+        (BigInt | Double, BigInt | Double | Text)
+            | (Text, BigInt | Double | Boolean | Text)
+            | (Boolean, BigInt | Text | Boolean)
+            | (Timestamp, Date)
+            | (Date, Timestamp)
     ) || expression.data_type == target;
     if allowed {
         return Ok(Expr { node: Node::Cast(Box::new(expression)), data_type: target });

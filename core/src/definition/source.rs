@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 
 use sqlparser::{
-    ast::{
-        ColumnDef, ColumnOption, CreateTable, CreateTableOptions, DataType as SqlType, Expr as SqlExpr, Ident, SqlOption, Spanned, Value,
-    },
+    ast::{ColumnDef, ColumnOption, CreateTable, CreateTableOptions, DataType as SqlType, Expr as SqlExpr, Ident, Spanned, SqlOption, Value},
     tokenizer::Span,
 };
 
@@ -189,9 +187,9 @@ impl Options {
         match value.as_str() {
             "earliest" => Ok(Start::Earliest),
             "latest" => Ok(Start::Latest),
-            other => scalar::timestamp_micros(other)
-                .map(|micros| Start::Timestamp(micros / 1000))
-                .ok_or_else(|| Mistake::new("option_value", span, format!("unknown start '{other}'")).help("earliest, latest, or a time as 2026-01-31 00:00:00")),
+            other => scalar::timestamp_micros(other).map(|micros| Start::Timestamp(micros / 1000)).ok_or_else(|| {
+                Mistake::new("option_value", span, format!("unknown start '{other}'")).help("earliest, latest, or a time as 2026-01-31 00:00:00")
+            }),
         }
     }
 }

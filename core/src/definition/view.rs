@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use sqlparser::{
     ast::{
-        CreateView, Expr as SqlExpr, Function as SqlFunction, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Select, SelectItem,
-        SetExpr, Spanned, TableFactor, Value,
+        CreateView, Expr as SqlExpr, Function as SqlFunction, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Select, SelectItem, SetExpr,
+        Spanned, TableFactor, Value,
     },
     tokenizer::Span,
 };
 
 use super::{
-    Accumulator, AccumulatorKind, Bucket, DECODE_ERROR, DataType, Dimension, Expr, Fingerprint, Formula, Granularity, KAFKA_TIMESTAMP,
-    Literal, Measure, Node, Source, View,
+    Accumulator, AccumulatorKind, Bucket, DECODE_ERROR, DataType, Dimension, Expr, Fingerprint, Formula, Granularity, KAFKA_TIMESTAMP, Literal, Measure, Node,
+    Source, View,
     error::Mistake,
     scalar,
     source::{identifier, object_name},
@@ -34,11 +34,7 @@ pub(super) fn rejected(source: &Source) -> View {
         ),
         over_rejected: true,
         filter: None,
-        bucket: Some(Bucket {
-            name: "hour".to_owned(),
-            time: Expr::column(KAFKA_TIMESTAMP, DataType::Timestamp),
-            granularity: Granularity::Hour,
-        }),
+        bucket: Some(Bucket { name: "hour".to_owned(), time: Expr::column(KAFKA_TIMESTAMP, DataType::Timestamp), granularity: Granularity::Hour }),
         dimensions: vec![Dimension { name: "reason".to_owned(), expression: Expr::column(DECODE_ERROR, DataType::Text) }],
         accumulators: vec![Accumulator { kind: AccumulatorKind::Count, argument: None }],
         measures: vec![Measure { name: "records".to_owned(), data_type: DataType::BigInt, formula: Formula::Value(0) }],
@@ -314,7 +310,8 @@ fn check_group_by(select: &Select, grouped: &[Item<'_>], view: &View) -> Result<
             _ => grouped.iter().find(|item| item.expression.to_string() == text).map(|item| item.name.clone()),
         };
         let Some(name) = item else {
-            return Err(Mistake::new("group_by", expression.span(), format!("GROUP BY {text} is not a column of the view")).help("a position, a name, or the same expression"));
+            return Err(Mistake::new("group_by", expression.span(), format!("GROUP BY {text} is not a column of the view"))
+                .help("a position, a name, or the same expression"));
         };
         if view.measures.iter().any(|measure| measure.name == name) {
             return Err(Mistake::new("group_by", expression.span(), format!("GROUP BY {text} is an aggregate")));
@@ -322,8 +319,9 @@ fn check_group_by(select: &Select, grouped: &[Item<'_>], view: &View) -> Result<
         named.push(name);
     }
     match grouped.iter().find(|item| !named.contains(&item.name)) {
-        Some(item) => Err(Mistake::new("group_by", item.span, format!("the column \"{}\" is neither grouped nor an aggregate", item.name)).help("add it to GROUP BY")),
+        Some(item) => {
+            Err(Mistake::new("group_by", item.span, format!("the column \"{}\" is neither grouped nor an aggregate", item.name)).help("add it to GROUP BY"))
+        }
         None => Ok(()),
     }
 }
-

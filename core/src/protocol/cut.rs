@@ -86,6 +86,5 @@ pub struct SilentCut {
 /// The cut of `row` by batch; nothing when it has answered meanwhile.
 #[must_use]
 pub fn silent(row: &PartitionRow, cut: CutNumber) -> Option<SilentCut> {
-    (row.cut < cut || !holds(Guard::SilentCutOnlyUnanswered))
-        .then(|| SilentCut { at: row.next_offset, fences: holds(Guard::SilentCutFences) })
+    (row.cut < cut || !holds(Guard::SilentCutOnlyUnanswered)).then(|| SilentCut { at: row.next_offset, fences: holds(Guard::SilentCutFences) })
 }

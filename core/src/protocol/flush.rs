@@ -44,8 +44,7 @@ pub fn flush(mine: EpochId, advances: &[Advance], locked: &[PartitionRow]) -> Re
     for advance in advances {
         let row = locked.iter().find(|row| row.partition == advance.partition);
         let owned = row.is_some_and(|row| {
-            !holds(Guard::FlushCompareAndSet)
-                || (row.next_offset == advance.from && (row.epoch == Some(mine) || !holds(Guard::FlushOwner)))
+            !holds(Guard::FlushCompareAndSet) || (row.next_offset == advance.from && (row.epoch == Some(mine) || !holds(Guard::FlushOwner)))
         });
         if owned {
             accepted.push(*advance);

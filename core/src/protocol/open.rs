@@ -72,19 +72,11 @@ pub fn open(cut_wanted: CutNumber, wanted: &BTreeSet<Partition>, closing: &Closi
     let advances = match closing {
         Closing::Dropped { .. } => Vec::new(),
         Closing::Flushed { epoch, advances } => {
-            let checked: Vec<Advance> =
-                advances.iter().filter(|advance| holds(Guard::CutFlushOwnsAll) || advance.from != advance.to).copied().collect();
+            let checked: Vec<Advance> = advances.iter().filter(|advance| holds(Guard::CutFlushOwnsAll) || advance.from != advance.to).copied().collect();
             flush(*epoch, &checked, locked)?
         }
     };
-    let mut plan = Plan {
-        advances,
-        cut: cut_wanted,
-        answers: BTreeMap::new(),
-        ends: BTreeMap::new(),
-        released: BTreeSet::new(),
-        begins: BTreeMap::new(),
-    };
+    let mut plan = Plan { advances, cut: cut_wanted, answers: BTreeMap::new(), ends: BTreeMap::new(), released: BTreeSet::new(), begins: BTreeMap::new() };
     for row in locked {
         let moved = plan.advances.iter().find(|advance| advance.partition == row.partition);
         let next_offset = moved.map_or(row.next_offset, |advance| advance.to);

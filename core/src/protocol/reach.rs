@@ -50,9 +50,7 @@ pub enum NoReach {
 ///
 /// # Errors
 /// [`NoReach`]; an answer that could be smaller than an earlier one is never given instead.
-pub fn reach(
-    loaded: Option<&Coverage>, fingerprint: &Fingerprint, pruned_to: Option<&Coverage>, snapshot: Snapshot<'_>,
-) -> Result<Reach, NoReach> {
+pub fn reach(loaded: Option<&Coverage>, fingerprint: &Fingerprint, pruned_to: Option<&Coverage>, snapshot: Snapshot<'_>) -> Result<Reach, NoReach> {
     if let Some(pruned_to) = pruned_to
         && holds(Guard::MirrorKnowsPruned)
         && !loaded.is_some_and(|loaded| loaded.reaches(pruned_to))
@@ -68,8 +66,7 @@ pub fn reach(
         reach.offsets.set(row.partition, covered);
     }
     let pruned = |epoch: &Epoch| pruned_to.is_some_and(|pruned_to| !epoch.is_open() && epoch.lies_below(pruned_to));
-    let mut waiting: Vec<&Epoch> =
-        snapshot.epochs.iter().filter(|epoch| epoch.definitions.contains(fingerprint) && !pruned(epoch)).collect();
+    let mut waiting: Vec<&Epoch> = snapshot.epochs.iter().filter(|epoch| epoch.definitions.contains(fingerprint) && !pruned(epoch)).collect();
     while let Some(position) = waiting.iter().position(|epoch| continues(epoch, &reach.offsets)) {
         let epoch = waiting.swap_remove(position);
         reach.epochs.insert(epoch.id);
@@ -98,9 +95,11 @@ fn continues(epoch: &Epoch, reach: &Coverage) -> bool {
 /// Whether in every partition nothing was folded before the first epoch that holds the view.
 fn serves_at_once(fingerprint: &Fingerprint, snapshot: Snapshot<'_>) -> bool {
     snapshot.partitions.iter().filter(|row| row.next_offset > row.origin).all(|row| {
-        snapshot.epochs.iter().filter(|epoch| epoch.definitions.contains(fingerprint)).any(|epoch| {
-            counted(epoch).any(|(partition, range)| partition == row.partition && range.start == row.origin)
-        })
+        snapshot
+            .epochs
+            .iter()
+            .filter(|epoch| epoch.definitions.contains(fingerprint))
+            .any(|epoch| counted(epoch).any(|(partition, range)| partition == row.partition && range.start == row.origin))
     })
 }
 

@@ -63,7 +63,10 @@ pub async fn apply(client: &mut Client, pipeline: &Pipeline) -> Result<Vec<(Stri
 }
 
 async fn apply_source<'a>(
-    transaction: &Transaction<'_>, source: &Source, views: impl Iterator<Item = &'a View>, report: &mut Vec<(String, Applied)>,
+    transaction: &Transaction<'_>,
+    source: &Source,
+    views: impl Iterator<Item = &'a View>,
+    report: &mut Vec<(String, Applied)>,
 ) -> Result<bool> {
     let resolved = serde_json::to_value(source)?;
     transaction
@@ -138,8 +141,7 @@ pub fn sql_type(column_type: ColumnType) -> &'static str {
 /// Only the key is indexed: an index on a column that every flush changes would end HOT updates; the fill factor leaves
 /// room for them on the page.
 fn live_table_ddl(view: &View) -> String {
-    let columns: Vec<String> =
-        table::columns(view).iter().map(|column| format!("{} {}", quoted(&column.name), sql_type(column.column_type))).collect();
+    let columns: Vec<String> = table::columns(view).iter().map(|column| format!("{} {}", quoted(&column.name), sql_type(column.column_type))).collect();
     format!(
         "CREATE TABLE IF NOT EXISTS {} (_epoch bigint NOT NULL, _group_hash bytea NOT NULL, {}, PRIMARY KEY (_epoch, _group_hash)) WITH (fillfactor = 50)",
         live_table(&view.fingerprint),
@@ -211,10 +213,8 @@ pub async fn load(client: &impl GenericClient, source: &str) -> Result<SourceDef
         .await?
         .ok_or_else(|| Refused(format!("unknown source \"{source}\"; `anabranch apply` makes the sources of the pipelines known")))?;
     let views = client.query("SELECT name, wanted, serving FROM view WHERE source = $1 ORDER BY name", &[&source]).await?;
-    let views: Vec<ViewEntry> = views
-        .iter()
-        .map(|row| ViewEntry { name: row.get("name"), wanted: Fingerprint(row.get("wanted")), serving: Fingerprint(row.get("serving")) })
-        .collect();
+    let views: Vec<ViewEntry> =
+        views.iter().map(|row| ViewEntry { name: row.get("name"), wanted: Fingerprint(row.get("wanted")), serving: Fingerprint(row.get("serving")) }).collect();
     let fingerprints: BTreeSet<String> = views.iter().flat_map(|view| [view.wanted.0.clone(), view.serving.0.clone()]).collect();
     let fingerprints: Vec<String> = fingerprints.into_iter().collect();
     let sql = "SELECT fingerprint, resolved FROM definition WHERE source = $1 AND fingerprint = ANY($2)";

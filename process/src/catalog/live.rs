@@ -74,7 +74,15 @@ fn timestamp(micros: i64) -> Option<NaiveDateTime> {
 fn parameter(column_type: ColumnType, cells: Vec<Value>) -> Box<dyn ToSql + Sync + Send> {
     macro_rules! array {
         ($pattern:pat => $value:expr) => {
-            Box::new(cells.into_iter().map(|cell| match cell { $pattern => $value, _ => None }).collect::<Vec<_>>())
+            Box::new(
+                cells
+                    .into_iter()
+                    .map(|cell| match cell {
+                        $pattern => $value,
+                        _ => None,
+                    })
+                    .collect::<Vec<_>>(),
+            )
         };
     }
     match column_type {

@@ -4,10 +4,7 @@ use std::{fmt, future::Future, ops::Range, sync::Arc};
 
 use anyhow::anyhow;
 use bytes::Bytes;
-use hdfs_native::{
-    Client, ClientBuilder, HdfsError, WriteOptions,
-    file::FileWriter,
-};
+use hdfs_native::{Client, ClientBuilder, HdfsError, WriteOptions, file::FileWriter};
 use tokio::time::timeout;
 
 use super::{CALL_LIMIT, FileInfo, WarehouseError};

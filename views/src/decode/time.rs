@@ -43,9 +43,8 @@ impl TimeFormat {
 
 fn plain(text: &str) -> Option<i64> {
     let bytes: &[u8; 19] = text.as_bytes().try_into().ok()?;
-    let number = |from: usize, to: usize| {
-        bytes.get(from..to)?.iter().try_fold(0u32, |number, byte| byte.is_ascii_digit().then(|| number * 10 + u32::from(byte - b'0')))
-    };
+    let number =
+        |from: usize, to: usize| bytes.get(from..to)?.iter().try_fold(0u32, |number, byte| byte.is_ascii_digit().then(|| number * 10 + u32::from(byte - b'0')));
     let separators = [(4, b'-'), (7, b'-'), (10, b' '), (13, b':'), (16, b':')];
     if separators.iter().any(|(place, separator)| bytes.get(*place) != Some(separator)) {
         return None;

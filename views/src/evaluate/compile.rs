@@ -5,8 +5,8 @@
 
 use anabranch_core::definition::{Bucket, DataType, Expr, Function, Granularity, Literal, Node};
 use polars::prelude::{
-    BooleanChunked, Column, DataType as Polars, Expr as PolarsExpr, Field, Int64Chunked, IntoColumn, IntoSeries, NewChunkedArray, NULL,
-    PolarsResult, StringChunked, TimeUnit, TimeZone, coalesce, col, lit, when,
+    BooleanChunked, Column, DataType as Polars, Expr as PolarsExpr, Field, Int64Chunked, IntoColumn, IntoSeries, NULL, NewChunkedArray, PolarsResult,
+    StringChunked, TimeUnit, TimeZone, coalesce, col, lit, when,
 };
 
 /// An expression that Polars runs.
@@ -180,11 +180,15 @@ fn cast(inner: &Expr, target: DataType) -> Compiled {
         (from, to) if from == to => return argument,
         // PostgreSQL rounds half to even; out of range is an error.
         (DataType::Double, DataType::BigInt) => input.map(round_to_bigint, |_, field| Ok(Field::new(field.name().clone(), Polars::Int64))),
-        (DataType::Text, DataType::BigInt) => parsed(input, Polars::Int64, |texts| texts.iter().map(|text| text?.trim().parse::<i64>().ok()).collect::<Int64Chunked>().into_column()),
+        (DataType::Text, DataType::BigInt) => {
+            parsed(input, Polars::Int64, |texts| texts.iter().map(|text| text?.trim().parse::<i64>().ok()).collect::<Int64Chunked>().into_column())
+        }
         (DataType::Text, DataType::Double) => parsed(input, Polars::Float64, |texts| {
             texts.iter().map(|text| text?.trim().parse::<f64>().ok()).collect::<polars::prelude::Float64Chunked>().into_column()
         }),
-        (DataType::Text, DataType::Boolean) => parsed(input, Polars::Boolean, |texts| texts.iter().map(|text| boolean(text?)).collect::<BooleanChunked>().into_column()),
+        (DataType::Text, DataType::Boolean) => {
+            parsed(input, Polars::Boolean, |texts| texts.iter().map(|text| boolean(text?)).collect::<BooleanChunked>().into_column())
+        }
         (_, to) => input.cast(polars_type(to)),
     };
     let own = matches!((inner.data_type, target), (DataType::Double | DataType::Text, DataType::BigInt | DataType::Double | DataType::Boolean));
@@ -210,10 +214,7 @@ fn boolean(text: &str) -> Option<bool> {
 }
 
 fn parsed(input: PolarsExpr, target: Polars, parse: fn(&StringChunked) -> Column) -> PolarsExpr {
-    input.map(
-        move |column| Ok(parse(column.str()?).with_name(column.name().clone())),
-        move |_, field| Ok(Field::new(field.name().clone(), target.clone())),
-    )
+    input.map(move |column| Ok(parse(column.str()?).with_name(column.name().clone())), move |_, field| Ok(Field::new(field.name().clone(), target.clone())))
 }
 
 /// A function of TEXT arguments, NULL where one of them is.
