@@ -9,7 +9,11 @@
 //! | `publish.rs` | the versions, under the source's lock |
 //! | `prune.rs` | live rows that every reader has in a version |
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anabranch_core::{
     Coverage,
@@ -26,6 +30,7 @@ use anabranch_process::{
 };
 use anabranch_views::Groups;
 use anyhow::{Context, Result};
+use tokio::time::sleep;
 use tokio_postgres::Client;
 use tracing::{error, info};
 use uuid::Uuid;
@@ -116,13 +121,14 @@ impl Batch {
         Ok(Self { settings, catalog, warehouse })
     }
 
-    /// One run of `source`, now. It takes over from a run that is still going on.
+    /// One run of `source`, now; after the one that is going on.
     ///
     /// # Errors
     /// When it could not be done; the catalog says so too, and everything stays as it was.
     pub async fn run(&self, source: &str, kind: Kind, progress: &(dyn Fn(Progress) + Sync)) -> Result<Report> {
         let mut client = self.catalog.connect().await?;
         let uuid = Uuid::new_v4();
+        take_turn(&client, source).await?;
         let run = begin(&mut client, source, kind, uuid).await?;
         let work = Work { batch: self, run, uuid, kind, progress };
         let result = work.work(&mut client, source).await;
@@ -140,6 +146,21 @@ impl Batch {
         }
         result.with_context(|| format!("run {run} of source {source}"))
     }
+}
+
+/// Runs of one source wait for each other this long; then the later one takes over, for the earlier one may hang.
+const TURN_LIMIT: Duration = Duration::from_secs(600);
+const TURN_LOOK: Duration = Duration::from_millis(250);
+
+/// Waits until no other run of the source is going on. The lock goes with the connection and only saves work:
+/// publication checks everything again.
+async fn take_turn(client: &Client, source: &str) -> Result<()> {
+    let deadline = Instant::now() + TURN_LIMIT;
+    let sql = "SELECT pg_try_advisory_lock(hashtextextended('anabranch run ' || $1::text, 0))";
+    while Instant::now() < deadline && !client.query_one(sql, &[&source]).await?.get::<_, bool>(0) {
+        sleep(TURN_LOOK).await;
+    }
+    Ok(())
 }
 
 /// Registers a run; from here on no earlier one can publish.
