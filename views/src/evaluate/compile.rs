@@ -221,7 +221,7 @@ fn parsed(input: PolarsExpr, target: Polars, parse: fn(&StringChunked) -> Column
 fn texts(arguments: Vec<PolarsExpr>, function: fn(&[&str]) -> Option<String>) -> PolarsExpr {
     polars::prelude::map_multiple(
         move |columns| {
-            let rows = columns.iter().map(Column::len).max().unwrap_or(0);
+            let rows = row_count(columns.iter().map(Column::len));
             let texts: Vec<&StringChunked> = columns.iter().map(|column| column.str()).collect::<PolarsResult<_>>()?;
             let values: StringChunked = (0..rows)
                 .map(|row| {
@@ -236,6 +236,11 @@ fn texts(arguments: Vec<PolarsExpr>, function: fn(&[&str]) -> Option<String>) ->
     )
 }
 
+/// Constants have one row, whatever the others have; beside a column without rows there is none.
+fn row_count(lengths: impl IntoIterator<Item = usize>) -> usize {
+    lengths.into_iter().reduce(|a, b| if a == 1 { b } else { a }).unwrap_or(0)
+}
+
 fn length(argument: PolarsExpr) -> PolarsExpr {
     parsed(argument, Polars::Int64, |texts| {
         texts.iter().map(|text| text.and_then(|text| i64::try_from(text.chars().count()).ok())).collect::<Int64Chunked>().into_column()
@@ -247,7 +252,7 @@ fn split_part(arguments: Vec<PolarsExpr>) -> PolarsExpr {
         |columns| {
             let [strings, delimiters, fields] = columns else { return Ok(StringChunked::from_slice_options("".into(), &[None::<&str>]).into_column()) };
             let (strings, delimiters, fields) = (strings.str()?, delimiters.str()?, fields.i64()?);
-            let rows = strings.len().max(delimiters.len()).max(fields.len());
+            let rows = row_count([strings.len(), delimiters.len(), fields.len()]);
             let place = |length: usize, row: usize| if length == 1 { 0 } else { row };
             let values: StringChunked = (0..rows)
                 .map(|row| {
