@@ -261,7 +261,9 @@ impl Work<'_> {
         let mut targets = Vec::new();
         for (fingerprint, view) in &definitions.definitions {
             let current = versions.get(fingerprint).and_then(|versions| versions.first()).cloned();
-            let done = current.as_ref().is_some_and(|version| version.coverage == *coverage);
+            // A definition that comes back may have this coverage already: it is published anew, to be switched in.
+            let joins = definitions.views.iter().any(|entry| entry.wanted == *fingerprint && entry.serving != *fingerprint);
+            let done = current.as_ref().is_some_and(|version| version.coverage == *coverage) && !joins;
             if done && self.kind == Kind::Incremental {
                 continue;
             }

@@ -26,6 +26,8 @@ pub mod archive;
 pub mod cut;
 pub mod flush;
 mod guard;
+#[cfg(test)]
+mod model;
 pub mod open;
 pub mod prune;
 pub mod publish;

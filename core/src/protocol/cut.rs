@@ -75,16 +75,28 @@ fn coverage(partitions: &[PartitionRow], answers: &Coverage) -> (Coverage, Vec<P
 }
 
 /// Batch's own cut of a partition whose worker does not answer.
+///
+/// ```text
+///   open range ──────┤ end = next_offset          the archive goes further: the cut goes there, too, so that batch
+///                    ├──── only in the archive ──┤ works without speed; until the version that passes it is loaded,
+///                                               at  answers stand at `end`
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SilentCut {
-    /// The answer, and the end of the open range.
+    /// The end of the open range: what the silent worker flushed.
+    pub end: Offset,
+    /// The answer, and the new `next_offset`; at or above `end`.
     pub at: Offset,
     /// Whether `partition.epoch` becomes NULL, which fences the silent worker.
     pub fences: bool,
 }
 
 /// The cut of `row` by batch; nothing when it has answered meanwhile.
+///
+/// `archived` is the end of the committed archive files, as far as is known: never the position of an archiver.
 #[must_use]
-pub fn silent(row: &PartitionRow, cut: CutNumber) -> Option<SilentCut> {
-    (row.cut < cut || !holds(Guard::SilentCutOnlyUnanswered)).then(|| SilentCut { at: row.next_offset, fences: holds(Guard::SilentCutFences) })
+pub fn silent(row: &PartitionRow, cut: CutNumber, archived: Option<Offset>) -> Option<SilentCut> {
+    let unanswered = row.cut < cut || !holds(Guard::SilentCutOnlyUnanswered);
+    let at = archived.unwrap_or(row.next_offset).max(row.next_offset);
+    unanswered.then(|| SilentCut { end: row.next_offset, at, fences: holds(Guard::SilentCutFences) })
 }

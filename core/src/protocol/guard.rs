@@ -32,6 +32,35 @@ pub(crate) enum Guard {
     FlushNumbersWithoutHole,
 }
 
+/// Every guard: each must be needed by a case of the model.
+#[cfg(test)]
+pub(crate) const ALL: [Guard; 24] = [
+    Guard::FlushCompareAndSet,
+    Guard::FlushOwner,
+    Guard::RowsAndOffsetTogether,
+    Guard::CoverageAtCut,
+    Guard::PruneByPreviousVersion,
+    Guard::PrunePerView,
+    Guard::UnbrokenChain,
+    Guard::OffsetsFromChain,
+    Guard::CoverageNeverDecreases,
+    Guard::PublicationChecks,
+    Guard::MirrorKnowsPruned,
+    Guard::MirrorKnowsIdentity,
+    Guard::RenameNeverOverwrites,
+    Guard::SecondListing,
+    Guard::ReadersClip,
+    Guard::CutAnsweredOnce,
+    Guard::FlushWholeOrNothing,
+    Guard::CutFlushOwnsAll,
+    Guard::SilentCutOnlyUnanswered,
+    Guard::SilentCutFences,
+    Guard::CutWantedUnderLock,
+    Guard::MissingAnswerIsNoAnswer,
+    Guard::SwitchOnlyWhenFolded,
+    Guard::FlushNumbersWithoutHole,
+];
+
 /// Whether `guard` holds; always, outside the model.
 #[cfg(not(test))]
 #[inline]

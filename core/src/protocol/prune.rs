@@ -1,10 +1,12 @@
-//! Pruning: live rows that every reader has in a version.
+//! Pruning: live rows that every reader has in a version, and those of definitions that left.
 //!
 //! ```text
 //!   previous version's coverage ┐        ┌ current version's coverage
 //!   ── epoch 1 ──┤── epoch 2 ───┤── e3 ──┤── e4 ──►
 //!   └── pruned ─────────────────┘└ kept: a reader may still hold the previous version
 //! ```
+
+use std::collections::BTreeSet;
 
 use super::{
     Epoch, EpochId,
@@ -39,4 +41,21 @@ pub fn pruned_to<'a>(versions: Versions<'a>) -> Option<&'a Coverage> {
 #[must_use]
 pub fn prunable(fingerprint: &Fingerprint, pruned_to: &Coverage, epochs: &[Epoch]) -> Vec<EpochId> {
     epochs.iter().filter(|epoch| epoch.definitions.contains(fingerprint) && epoch.lies_below(pruned_to)).map(|epoch| epoch.id).collect()
+}
+
+/// Up to where the live rows of a definition that left are gone once its table is dropped; nothing while it is `kept`
+/// (wanted or serving) or an open epoch holds it: a worker would flush into a table that is not there, and the epoch
+/// would count although its rows are gone (case 35).
+///
+/// The value outlives the table and counts again when the definition returns.
+#[must_use]
+pub fn left(fingerprint: &Fingerprint, kept: &BTreeSet<Fingerprint>, epochs: &[Epoch]) -> Option<Coverage> {
+    let holders = epochs.iter().filter(|epoch| epoch.definitions.contains(fingerprint));
+    if kept.contains(fingerprint) || holders.clone().any(Epoch::is_open) {
+        return None;
+    }
+    Some(holders.fold(Coverage::default(), |reached, epoch| {
+        let ends: Coverage = epoch.ranges.iter().filter_map(|(partition, range)| Some((*partition, range.end?))).collect();
+        reached.max(&ends)
+    }))
 }

@@ -88,3 +88,10 @@ pub fn publish(candidate: &Candidate, ground: Ground<'_>) -> Result<bool, Refuse
     }
     Ok(switches)
 }
+
+/// Whether a run is done with its cut: a view stands on it, or there was nothing to publish. Else the next run takes the
+/// cut again, so that none can stall (case 23) and a repaired definition finds one (case 24).
+#[must_use]
+pub fn finishes(published: usize, failed: usize, refused: &[Refused]) -> bool {
+    published > 0 || (failed == 0 && refused.iter().all(|refused| *refused == Refused::NotYetFolded))
+}

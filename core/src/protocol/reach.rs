@@ -35,6 +35,26 @@ pub struct Reach {
     pub epochs: BTreeSet<EpochId>,
 }
 
+/// What a reader has of a view's history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loaded<'a> {
+    /// The view has no version.
+    Nothing,
+    /// A version that is no longer the current one.
+    Older(&'a Coverage),
+    /// The current version of the snapshot.
+    Current(&'a Coverage),
+}
+
+impl<'a> Loaded<'a> {
+    fn coverage(self) -> Option<&'a Coverage> {
+        match self {
+            Self::Nothing => None,
+            Self::Older(coverage) | Self::Current(coverage) => Some(coverage),
+        }
+    }
+}
+
 /// Why a complete answer cannot be computed from what is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum NoReach {
@@ -46,24 +66,27 @@ pub enum NoReach {
     BeingBuilt,
 }
 
-/// The chain of epochs above `loaded`, the coverage of the loaded version of `fingerprint` (nothing without one).
+/// The chain of epochs above the loaded version of `fingerprint`.
+///
+/// A current version below `pruned_to` is that of a definition that left and returned: nothing live continues it, so it
+/// answers at its coverage only.
 ///
 /// # Errors
 /// [`NoReach`]; an answer that could be smaller than an earlier one is never given instead.
-pub fn reach(loaded: Option<&Coverage>, fingerprint: &Fingerprint, pruned_to: Option<&Coverage>, snapshot: Snapshot<'_>) -> Result<Reach, NoReach> {
-    if let Some(pruned_to) = pruned_to
-        && holds(Guard::MirrorKnowsPruned)
-        && !loaded.is_some_and(|loaded| loaded.reaches(pruned_to))
-    {
-        return Err(NoReach::BelowPruned);
-    }
-    if loaded.is_none() && !serves_at_once(fingerprint, snapshot) {
-        return Err(NoReach::BeingBuilt);
-    }
+pub fn reach(loaded: Loaded<'_>, fingerprint: &Fingerprint, pruned_to: Option<&Coverage>, snapshot: Snapshot<'_>) -> Result<Reach, NoReach> {
+    let pruned_to = pruned_to.filter(|_| holds(Guard::MirrorKnowsPruned));
+    let coverage = loaded.coverage();
+    let is_below_pruned = pruned_to.is_some_and(|pruned_to| !coverage.is_some_and(|coverage| coverage.reaches(pruned_to)));
     let mut reach = Reach::default();
     for row in snapshot.partitions {
-        let covered = loaded.and_then(|coverage| coverage.get(row.partition)).unwrap_or(row.origin);
+        let covered = coverage.and_then(|coverage| coverage.get(row.partition)).unwrap_or(row.origin);
         reach.offsets.set(row.partition, covered);
+    }
+    match loaded {
+        Loaded::Nothing if is_below_pruned || !serves_at_once(fingerprint, snapshot) => return Err(NoReach::BeingBuilt),
+        Loaded::Older(_) if is_below_pruned => return Err(NoReach::BelowPruned),
+        Loaded::Current(_) if is_below_pruned => return Ok(reach),
+        _ => {}
     }
     let pruned = |epoch: &Epoch| pruned_to.is_some_and(|pruned_to| !epoch.is_open() && epoch.lies_below(pruned_to));
     let mut waiting: Vec<&Epoch> = snapshot.epochs.iter().filter(|epoch| epoch.definitions.contains(fingerprint) && !pruned(epoch)).collect();
