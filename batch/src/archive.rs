@@ -8,22 +8,15 @@
 //! | `archiver.rs` | the loop of one archiver |
 //! | [`verify`] | proof that files tile the log |
 
-use std::{collections::BTreeSet, time::Duration};
-
-use anabranch_process::{Catalog, Settings, Warehouse, catalog::definitions};
+use anabranch_process::{Catalog, Settings, Warehouse, workers};
 use anyhow::Result;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
 
 mod archiver;
 mod commit;
 pub mod file;
 pub mod listing;
 pub mod verify;
-
-/// An archiver that failed starts anew after this time; sources that were applied are noticed within it.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// Runs one archiver per source until `stop`.
 ///
@@ -32,55 +25,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub async fn run(settings: Settings, stop: CancellationToken) -> Result<()> {
     let catalog = Catalog::at(&settings.postgres.url)?;
     let warehouse = Warehouse::at(&settings.warehouse.url)?;
-    let mut archivers = JoinSet::new();
-    let mut running = BTreeSet::new();
-    let mut complained = false;
-    while !stop.is_cancelled() {
-        match sources(&catalog).await {
-            Ok(sources) => {
-                complained = false;
-                for source in sources {
-                    if !running.insert(source.clone()) {
-                        continue;
-                    }
-                    let (settings, catalog, warehouse, stop) = (settings.clone(), catalog.clone(), warehouse.clone(), stop.clone());
-                    archivers.spawn_blocking(move || supervise(&settings, &catalog, &warehouse, &source, &stop));
-                }
-            }
-            Err(error) if !complained => {
-                complained = true;
-                error!(error = format!("{error:#}"), "could not read the sources; trying on");
-            }
-            Err(_) => {}
-        }
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = tokio::time::sleep(RETRY) => {}
-        }
-    }
-    while archivers.join_next().await.is_some() {}
-    info!("stopped archive");
+    let (own, token) = (catalog.clone(), stop.clone());
+    workers::for_each_source("archive", &catalog, &stop, move |source| archiver::Archiver::run(&settings, &own, &warehouse, source, &token)).await;
     Ok(())
-}
-
-async fn sources(catalog: &Catalog) -> Result<Vec<String>> {
-    definitions::sources(&catalog.connect().await?).await
-}
-
-/// Runs an archiver again and again; each failure is said once.
-fn supervise(settings: &Settings, catalog: &Catalog, warehouse: &Warehouse, source: &str, stop: &CancellationToken) {
-    let mut last = String::new();
-    while !stop.is_cancelled() {
-        match archiver::Archiver::run(settings, catalog, warehouse, source, stop) {
-            Ok(()) => last.clear(),
-            Err(error) => {
-                let message = format!("{error:#}");
-                if message != last {
-                    error!(source, error = message, "archiver failed; starting anew");
-                }
-                last = message;
-                std::thread::sleep(RETRY);
-            }
-        }
-    }
 }

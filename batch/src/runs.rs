@@ -236,7 +236,8 @@ impl Work<'_> {
         }
         (self.progress)(Progress::Publishing);
         audit::store(client, self.run, &report.drift).await?;
-        let outcome = publish::publish(client, source, self.run, cut, &coverage, &built).await?;
+        let target = publish::Target { run: self.run, cut, coverage: &coverage };
+        let outcome = publish::publish(client, source, target, &built, report.refused.len()).await?;
         report.published = outcome.published;
         report.refused.extend(outcome.refused);
         for (view, reason) in &report.refused {

@@ -35,7 +35,11 @@ pub(crate) enum Command {
     /// Check settings and definitions; starts nothing.
     Check,
     /// Apply the pipelines' definitions to the catalog.
-    Apply,
+    Apply {
+        /// Drop the views that no file defines any more.
+        #[arg(long)]
+        prune: bool,
+    },
     /// One run, now.
     Recompute {
         /// These sources; all without one.

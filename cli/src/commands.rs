@@ -12,6 +12,7 @@ use anabranch_batch::{
     runs::{Batch, Kind, Progress},
     schedule,
 };
+use anabranch_core::definition::Pipeline;
 use anabranch_process::{
     Catalog, Settings, Warehouse,
     catalog::definitions::{self, Applied},
@@ -66,9 +67,17 @@ async fn command(command: Command, settings: Settings) -> Result<ExitCode> {
             println!("{} sources, {} views: all definitions are right", pipeline.sources.len(), pipeline.views.len());
             done
         }
-        Command::Apply => {
+        Command::Apply { prune } => {
+            // What is wrong in the files is said before anything is asked of a server.
+            let pipeline = definitions::read_folder(Path::new(&settings.pipelines.dir))?;
             prepare(&settings).await?;
-            apply(&settings).await?;
+            apply(&settings, &pipeline).await?;
+            if prune {
+                let mut client = Catalog::at(&settings.postgres.url)?.connect().await?;
+                for view in definitions::drop_undefined(&mut client, &pipeline).await? {
+                    info!(view, "dropped view");
+                }
+            }
             done
         }
         Command::Recompute { sources, full } => recompute(settings, sources, full).await,
@@ -116,8 +125,8 @@ async fn service(settings: Settings, layers: &[Layer], applies: bool) -> Result<
             () = tokio::time::sleep(RETRY) => {}
         }
     }
-    if pipeline.is_some() {
-        apply(&settings).await?;
+    if let Some(pipeline) = &pipeline {
+        apply(&settings, pipeline).await?;
     }
     let mut running = JoinSet::new();
     for layer in layers {
@@ -168,19 +177,21 @@ async fn prepare(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-async fn apply(settings: &Settings) -> Result<()> {
-    let pipeline = definitions::read_folder(Path::new(&settings.pipelines.dir))?;
+async fn apply(settings: &Settings, pipeline: &Pipeline) -> Result<()> {
     let mut client = Catalog::at(&settings.postgres.url)?.connect().await?;
     let warehouse = Warehouse::at(&settings.warehouse.url)?;
     for source in &pipeline.sources {
         warehouse.make_folder(&anabranch_core::layout::archive_folder(&source.name)).await?;
     }
-    for (view, applied) in definitions::apply(&mut client, &pipeline).await? {
+    for (view, applied) in definitions::apply(&mut client, pipeline).await? {
         match applied {
             Applied::Created => info!(view, "created view"),
             Applied::Changed => info!(view, "changed view; the old definition answers until the next run has built the new one"),
             Applied::Unchanged => {}
         }
+    }
+    for view in definitions::undefined(&client, pipeline).await?.values().flatten() {
+        info!(view, "no file defines this view any more; `anabranch apply --prune` drops it");
     }
     Ok(())
 }

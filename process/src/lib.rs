@@ -9,6 +9,7 @@ pub mod parts;
 pub mod settings;
 pub mod telemetry;
 pub mod warehouse;
+pub mod workers;
 
 pub use catalog::Catalog;
 pub use settings::Settings;

@@ -18,7 +18,7 @@ use anabranch_core::{
     definition::{Fingerprint, View},
     protocol::{
         EpochId, PartitionRow, RunId,
-        reach::{self, NoReach, Snapshot as ReachSnapshot},
+        reach::{self, Loaded as LoadedVersion, NoReach, Snapshot as ReachSnapshot},
     },
 };
 use anabranch_process::{
@@ -407,7 +407,14 @@ impl State {
                     continue;
                 }
                 let snapshot = ReachSnapshot { partitions: &partitions, epochs: &source.epochs };
-                let reached = reach::reach(version.map(|version| &version.coverage), &entry.serving, source.pruned.get(&entry.serving), snapshot);
+                let loaded = match version {
+                    None => LoadedVersion::Nothing,
+                    Some(version) if source.versions.get(&entry.serving).is_some_and(|current| current.run == version.run) => {
+                        LoadedVersion::Current(&version.coverage)
+                    }
+                    Some(version) => LoadedVersion::Older(&version.coverage),
+                };
+                let reached = reach::reach(loaded, &entry.serving, source.pruned.get(&entry.serving), snapshot);
                 let state = match reached {
                     Ok(reach) => {
                         let live = reach.epochs.iter().filter_map(|epoch| self.live.get(epoch)?.groups.get(&entry.serving)).cloned().collect();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anabranch_core::{
     Offset, Partition, format,
     protocol::{
-        CutNumber, EpochId,
+        CutNumber, EpochId, PartitionRow,
         flush::{self, Advance, Fenced},
         open::{self, Closing, Plan},
     },
@@ -95,7 +95,7 @@ pub(crate) async fn open(
         locked.extend(ranges.iter().map(|row| Partition(row.get(0))));
     }
     let locked: Vec<Partition> = locked.into_iter().collect();
-    let rows = rows::lock_partitions(&transaction, source, &locked).await?;
+    let rows = lock(&transaction, source, &locked).await?;
     let plan = open::open(cut_wanted, wanted, &closing, &rows)?;
     if let (Some(epoch), Some(fold)) = old {
         write_flush(&transaction, source, epoch, &plan.advances, fold).await?;
@@ -104,6 +104,10 @@ pub(crate) async fn open(
     transaction.execute("SELECT pg_notify('anabranch', '')", &[]).await?;
     transaction.commit().await.context("commit an opening")?;
     Ok(Opening::Done(opened))
+}
+
+async fn lock(transaction: &Transaction<'_>, source: &str, partitions: &[Partition]) -> Result<Vec<PartitionRow>> {
+    Ok(rows::lock_partitions(transaction, source, partitions).await?.into_iter().map(|state| state.row).collect())
 }
 
 async fn write_opening(transaction: &Transaction<'_>, definitions: &SourceDefinitions, plan: &Plan) -> Result<Opened> {
@@ -141,7 +145,7 @@ pub(crate) async fn flush(client: &mut Client, source: &str, epoch: EpochId, fol
     let transaction = client.transaction().await?;
     let advances: Vec<Advance> = fold.advances().into_iter().filter(|advance| advance.from != advance.to).collect();
     let moved: Vec<Partition> = advances.iter().map(|advance| advance.partition).collect();
-    let locked = rows::lock_partitions(&transaction, source, &moved).await?;
+    let locked = lock(&transaction, source, &moved).await?;
     let advances = flush::flush(epoch, &advances, &locked)?;
     write_flush(&transaction, source, epoch, &advances, fold).await?;
     transaction.execute("SELECT pg_notify('anabranch', '')", &[]).await?;

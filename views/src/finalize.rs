@@ -21,7 +21,7 @@ fn value(state: &State) -> Value {
     match state {
         State::Count(count) => Value::BigInt(*count),
         State::Sum(sum) => sum.map_or(Value::Null, Value::Decimal),
-        State::SumDouble(sum) => sum.map_or(Value::Null, Value::Double),
+        State::SumDouble(sum) => sum.map_or(Value::Null, |sum| Value::Double(sum.sum)),
         State::Min(value) | State::Max(value) => value.clone(),
         State::Last(last) => last.as_ref().map_or(Value::Null, |last| last.value.clone()),
         State::Distinct(registers) => Value::BigInt(registers.estimate()),
@@ -33,7 +33,7 @@ fn value(state: &State) -> Value {
 fn mean(sum: Option<&State>, count: Option<&State>) -> Value {
     match (sum, count) {
         (Some(State::Sum(Some(sum))), Some(State::Count(count))) if *count > 0 => Value::Double(*sum as f64 / *count as f64),
-        (Some(State::SumDouble(Some(sum))), Some(State::Count(count))) if *count > 0 => Value::Double(sum / *count as f64),
+        (Some(State::SumDouble(Some(sum))), Some(State::Count(count))) if *count > 0 => Value::Double(sum.sum / *count as f64),
         _ => Value::Null,
     }
 }

@@ -23,5 +23,5 @@ pub mod table;
 pub mod value;
 
 pub use group::{GroupHash, Groups, Row};
-pub use state::State;
+pub use state::{DoubleSum, State};
 pub use value::Value;

@@ -136,4 +136,6 @@ impl<'a> Fold<'a> {
 }
 
 #[cfg(test)]
+mod laws;
+#[cfg(test)]
 mod tests;

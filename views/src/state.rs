@@ -20,6 +20,30 @@ pub struct LastValue {
     pub value: Value,
 }
 
+/// A sum of DOUBLE, with what bounds its rounding: two orders of addition differ by at most 2·n·ε·Σ|x|
+/// (Higham, Accuracy and Stability of Numerical Algorithms, 4.2).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DoubleSum {
+    /// Σx.
+    pub sum: f64,
+    /// n.
+    pub terms: i64,
+    /// Σ|x|.
+    pub magnitude: f64,
+}
+
+impl DoubleSum {
+    /// Over one value.
+    #[must_use]
+    pub fn of(value: f64) -> Self {
+        Self { sum: value, terms: 1, magnitude: value.abs() }
+    }
+
+    fn merged(self, other: Self) -> Self {
+        Self { sum: self.sum + other.sum, terms: self.terms + other.terms, magnitude: self.magnitude + other.magnitude }
+    }
+}
+
 /// The state of one accumulator in one group.
 #[derive(Clone, Debug, PartialEq)]
 pub enum State {
@@ -29,7 +53,7 @@ pub enum State {
     /// each, and 2¹²⁶ < 10³⁸.
     Sum(Option<i128>),
     /// A sum of DOUBLE.
-    SumDouble(Option<f64>),
+    SumDouble(Option<DoubleSum>),
     /// The smallest value; NULL over no values.
     Min(Value),
     /// The largest value.
@@ -75,7 +99,7 @@ impl State {
                 };
             }
             Self::Sum(_) => Self::Sum(value.as_i64().map(i128::from)),
-            Self::SumDouble(_) => Self::SumDouble(if let Value::Double(value) = value { Some(value) } else { None }),
+            Self::SumDouble(_) => Self::SumDouble(if let Value::Double(value) = value { Some(DoubleSum::of(value)) } else { None }),
             Self::Min(_) => Self::Min(value),
             Self::Max(_) => Self::Max(value),
             Self::Last(_) => Self::Last(position.map(|position| LastValue { position, value })),
@@ -91,7 +115,7 @@ impl State {
         match (self, other) {
             (Self::Count(mine), Self::Count(other)) => *mine += other,
             (Self::Sum(mine), Self::Sum(other)) => *mine = mine.map_or(*other, |mine| Some(mine + other.unwrap_or(0))),
-            (Self::SumDouble(mine), Self::SumDouble(other)) => *mine = mine.map_or(*other, |mine| Some(mine + other.unwrap_or(0.0))),
+            (Self::SumDouble(mine), Self::SumDouble(other)) => *mine = mine.map_or(*other, |mine| Some(other.map_or(mine, |other| mine.merged(other)))),
             (Self::Min(mine), Self::Min(other)) => {
                 if !other.is_null() && (mine.is_null() || other.compare(mine).is_lt()) {
                     mine.clone_from(other);

@@ -20,7 +20,7 @@ use thiserror::Error;
 
 use crate::{
     group::Row,
-    state::{Histogram, LastValue, Registers, State},
+    state::{DoubleSum, Histogram, LastValue, Registers, State},
     value::{Value, arrow_type},
 };
 
@@ -59,29 +59,46 @@ pub enum TableError {
 /// The columns of a view's states, in order: bucket, dimensions, states.
 #[must_use]
 pub fn columns(view: &View) -> Vec<TableColumn> {
-    let sql = |name: &str, data_type: DataType| TableColumn { name: name.to_owned(), column_type: ColumnType::Sql(data_type) };
     let mut columns: Vec<TableColumn> = view.bucket.iter().map(|bucket| sql(&bucket.name, DataType::Timestamp)).collect();
     columns.extend(view.dimensions.iter().map(|dimension| sql(&dimension.name, dimension.expression.data_type)));
-    for (index, accumulator) in view.accumulators.iter().enumerate() {
-        let argument = accumulator.argument_type().unwrap_or(DataType::BigInt);
-        let name = |suffix: &str| format!("_s{index}_{suffix}");
-        match accumulator.kind {
-            AccumulatorKind::Count => columns.push(sql(&name("count"), DataType::BigInt)),
-            AccumulatorKind::Sum if argument == DataType::Double => columns.push(sql(&name("sum"), DataType::Double)),
-            AccumulatorKind::Sum => columns.push(sql(&name("sum"), DataType::Decimal)),
-            AccumulatorKind::Min => columns.push(sql(&name("min"), argument)),
-            AccumulatorKind::Max => columns.push(sql(&name("max"), argument)),
-            AccumulatorKind::Last => {
-                columns.push(sql(&name("last"), argument));
-                columns.push(sql(&name("last_time"), DataType::Timestamp));
-                columns.push(sql(&name("last_partition"), DataType::BigInt));
-                columns.push(sql(&name("last_offset"), DataType::BigInt));
-            }
-            AccumulatorKind::Distinct => columns.push(TableColumn { name: name("distinct"), column_type: ColumnType::Bytes }),
-            AccumulatorKind::Histogram => columns.push(TableColumn { name: name("histogram"), column_type: ColumnType::Bytes }),
+    columns.extend(view.accumulators.iter().enumerate().flat_map(|(index, accumulator)| state_columns(index, accumulator)));
+    columns
+}
+
+fn sql(name: &str, data_type: DataType) -> TableColumn {
+    TableColumn { name: name.to_owned(), column_type: ColumnType::Sql(data_type) }
+}
+
+fn state_columns(index: usize, accumulator: &Accumulator) -> Vec<TableColumn> {
+    let mut columns = Vec::new();
+    let argument = accumulator.argument_type().unwrap_or(DataType::BigInt);
+    let name = |suffix: &str| format!("_s{index}_{suffix}");
+    match accumulator.kind {
+        AccumulatorKind::Count => columns.push(sql(&name("count"), DataType::BigInt)),
+        AccumulatorKind::Sum if argument == DataType::Double => {
+            columns.push(sql(&name("sum"), DataType::Double));
+            columns.push(sql(&name("sum_terms"), DataType::BigInt));
+            columns.push(sql(&name("sum_magnitude"), DataType::Double));
         }
+        AccumulatorKind::Sum => columns.push(sql(&name("sum"), DataType::Decimal)),
+        AccumulatorKind::Min => columns.push(sql(&name("min"), argument)),
+        AccumulatorKind::Max => columns.push(sql(&name("max"), argument)),
+        AccumulatorKind::Last => {
+            columns.push(sql(&name("last"), argument));
+            columns.push(sql(&name("last_time"), DataType::Timestamp));
+            columns.push(sql(&name("last_partition"), DataType::BigInt));
+            columns.push(sql(&name("last_offset"), DataType::BigInt));
+        }
+        AccumulatorKind::Distinct => columns.push(TableColumn { name: name("distinct"), column_type: ColumnType::Bytes }),
+        AccumulatorKind::Histogram => columns.push(TableColumn { name: name("histogram"), column_type: ColumnType::Bytes }),
     }
     columns
+}
+
+/// How many columns the state of an accumulator has.
+#[must_use]
+pub fn width(accumulator: &Accumulator) -> usize {
+    state_columns(0, accumulator).len()
 }
 
 /// A row as the cells of [`columns`].
@@ -92,7 +109,8 @@ pub fn cells(row: &Row) -> Vec<Value> {
         match state {
             State::Count(count) => cells.push(Value::BigInt(*count)),
             State::Sum(sum) => cells.push(sum.map_or(Value::Null, Value::Decimal)),
-            State::SumDouble(sum) => cells.push(sum.map_or(Value::Null, Value::Double)),
+            State::SumDouble(None) => cells.extend([Value::Null, Value::Null, Value::Null]),
+            State::SumDouble(Some(sum)) => cells.extend([Value::Double(sum.sum), Value::BigInt(sum.terms), Value::Double(sum.magnitude)]),
             State::Min(value) | State::Max(value) => cells.push(value.clone()),
             State::Last(None) => cells.extend([Value::Null, Value::Null, Value::Null, Value::Null]),
             State::Last(Some(LastValue { position: (time, partition, offset), value })) => {
@@ -125,7 +143,11 @@ fn state(accumulator: &Accumulator, cells: &mut impl Iterator<Item = Value>) -> 
     Some(match (State::empty(accumulator), value) {
         (State::Count(_), value) => State::Count(value.as_i64()?),
         (State::Sum(_), Value::Decimal(sum)) => State::Sum(Some(sum)),
-        (State::SumDouble(_), Value::Double(sum)) => State::SumDouble(Some(sum)),
+        (State::SumDouble(_), sum) => match (sum, cells.next()?, cells.next()?) {
+            (Value::Null, _, _) => State::SumDouble(None),
+            (Value::Double(sum), Value::BigInt(terms), Value::Double(magnitude)) => State::SumDouble(Some(DoubleSum { sum, terms, magnitude })),
+            _ => return None,
+        },
         (State::Min(_), value) => State::Min(value),
         (State::Max(_), value) => State::Max(value),
         (State::Last(_), value) => {
@@ -138,7 +160,7 @@ fn state(accumulator: &Accumulator, cells: &mut impl Iterator<Item = Value>) -> 
         }
         (State::Distinct(_), Value::Bytes(bytes)) => State::Distinct(Registers::from_bytes(&bytes)?),
         (State::Histogram(_), Value::Bytes(bytes)) => State::Histogram(Histogram::from_bytes(&bytes)?),
-        (empty @ (State::Sum(_) | State::SumDouble(_)), Value::Null) => empty,
+        (empty @ State::Sum(_), Value::Null) => empty,
         _ => return None,
     })
 }

@@ -7,15 +7,13 @@ use anabranch_process::{
     Warehouse,
     parts::{Manifest, Part, read_part},
 };
-use anabranch_views::{GroupHash, Groups, Row, Value, table};
+use anabranch_views::{DoubleSum, GroupHash, Groups, Row, State, Value, table};
 use anyhow::Result;
 use chrono::DateTime;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio_postgres::Client;
 use tracing::error;
 
-/// Sums of DOUBLE depend on the order of addition; all else must be bit-equal.
-const DOUBLE_TOLERANCE: f64 = 1e-9;
 /// Cells that are stored and printed; the count goes on.
 const STORED_CELLS: usize = 1_000;
 const PARTS_AT_ONCE: usize = 4;
@@ -65,18 +63,39 @@ fn compare_row(view: &View, kept: Option<&Row>, recomputed: Option<&Row>, drift:
     for (index, column) in columns.iter().enumerate().skip(row.key.len()) {
         let cell = |cells: &Option<Vec<Value>>| cells.as_ref().and_then(|cells| cells.get(index).cloned());
         let (before, after) = (cell(&kept), cell(&recomputed));
-        if !equal(before.as_ref(), after.as_ref()) {
+        let tolerance = sum_at(view, index, row).map_or(0.0, tolerance);
+        if !equal(before.as_ref(), after.as_ref(), tolerance) {
             let show = |value: Option<Value>| value.map_or_else(|| "no group".to_owned(), |value| shown(&value));
             drift.push(Drift { view: view.name.clone(), cell: format!("{}: {}", group.join(", "), column.name), kept: show(before), recomputed: show(after) });
         }
     }
 }
 
-fn equal(kept: Option<&Value>, recomputed: Option<&Value>) -> bool {
+/// All must be bit-equal, but for sums of DOUBLE: they depend on the order of addition.
+fn equal(kept: Option<&Value>, recomputed: Option<&Value>, tolerance: f64) -> bool {
     match (kept, recomputed) {
-        (Some(Value::Double(a)), Some(Value::Double(b))) => a.total_cmp(b).is_eq() || (a - b).abs() <= DOUBLE_TOLERANCE * a.abs().max(b.abs()),
+        (Some(Value::Double(a)), Some(Value::Double(b))) => a.total_cmp(b).is_eq() || (a - b).abs() <= tolerance,
         (a, b) => a == b,
     }
+}
+
+/// 2·n·ε·Σ|x|.
+#[expect(clippy::cast_precision_loss, reason = "a bound")]
+fn tolerance(sum: DoubleSum) -> f64 {
+    2.0 * sum.terms as f64 * f64::EPSILON * sum.magnitude
+}
+
+/// The sum of DOUBLE whose cell this is.
+fn sum_at(view: &View, index: usize, row: &Row) -> Option<DoubleSum> {
+    let mut column = row.key.len();
+    for (accumulator, state) in view.accumulators.iter().zip(&row.states) {
+        let width = table::width(accumulator);
+        if (column..column + width).contains(&index) {
+            return if let State::SumDouble(sum) = state { *sum } else { None };
+        }
+        column += width;
+    }
+    None
 }
 
 fn shown(value: &Value) -> String {

@@ -86,14 +86,15 @@ async fn look(client: &mut Client, definitions: &SourceDefinitions) -> Result<St
 /// begins a new epoch.
 async fn cut_silent(client: &mut Client, source: &str, cut: CutNumber, missing: &[Partition]) -> Result<()> {
     let transaction = client.transaction().await?;
-    for row in rows::lock_partitions(&transaction, source, missing).await? {
-        let Some(silent) = cut::silent(&row, cut) else { continue };
-        warn!(source, partition = row.partition.0, cut = cut.0, at = silent.at.0, "no worker answered; cut by batch");
+    for state in rows::lock_partitions(&transaction, source, missing).await? {
+        let row = &state.row;
+        let Some(silent) = cut::silent(row, cut, state.committed_to) else { continue };
+        warn!(source, partition = row.partition.0, cut = cut.0, end = silent.end.0, at = silent.at.0, "no worker answered; cut by batch");
         let epoch = row.epoch.filter(|_| !silent.fences).map(|epoch| epoch.0);
-        let sql = "UPDATE partition SET cut = $3, epoch = $4 WHERE source = $1 AND partition = $2";
-        transaction.execute(sql, &[&source, &row.partition.0, &cut.0, &epoch]).await?;
+        let sql = "UPDATE partition SET cut = $3, epoch = $4, next_offset = $5 WHERE source = $1 AND partition = $2";
+        transaction.execute(sql, &[&source, &row.partition.0, &cut.0, &epoch, &silent.at.0]).await?;
         let sql = "UPDATE epoch_range SET \"end\" = $3 WHERE source = $1 AND partition = $2 AND \"end\" IS NULL";
-        transaction.execute(sql, &[&source, &row.partition.0, &silent.at.0]).await?;
+        transaction.execute(sql, &[&source, &row.partition.0, &silent.end.0]).await?;
         let sql = "INSERT INTO cut_offset (source, cut, partition, \"offset\") VALUES ($1, $2, $3, $4)";
         transaction.execute(sql, &[&source, &cut.0, &row.partition.0, &silent.at.0]).await?;
     }

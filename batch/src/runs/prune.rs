@@ -20,8 +20,36 @@ pub(super) async fn prune(client: &mut Client, source: &str, after_seconds: u64)
         prune_definition(&transaction, source, fingerprint, after_seconds).await?;
         transaction.commit().await?;
     }
+    forget_left(client, source).await?;
     let transaction = client.transaction().await?;
     remove_epochs(&transaction, source).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Definitions that left: their live rows go, and, a run later, their tables.
+async fn forget_left(client: &mut Client, source: &str) -> Result<()> {
+    let transaction = client.transaction().await?;
+    // Nobody applies, publishes or opens an epoch meanwhile.
+    transaction.execute("SELECT 1 FROM source WHERE name = $1 FOR UPDATE", &[&source]).await?;
+    let kept = definitions::load(&transaction, source).await?.fingerprints();
+    let epochs = rows::epochs(&transaction, source).await?;
+    let mut pruned = rows::pruned(&transaction, source).await?;
+    let sql = "SELECT fingerprint FROM definition WHERE source = $1 AND to_regclass('live_' || fingerprint) IS NOT NULL";
+    for row in transaction.query(sql, &[&source]).await? {
+        let fingerprint = Fingerprint(row.get(0));
+        let Some(coverage) = prune::left(&fingerprint, &kept, &epochs) else { continue };
+        let table = definitions::live_table(&fingerprint);
+        let before = pruned.remove(&fingerprint);
+        if before.as_ref().is_some_and(|before| before.reaches(&coverage)) {
+            // The rows went in an earlier transaction; no reader's snapshot is that old.
+            transaction.batch_execute(&format!("DROP TABLE {table}")).await?;
+            debug!(source, %fingerprint, "dropped the live table of a definition that left");
+            continue;
+        }
+        store_pruned(&transaction, source, &fingerprint, &before.unwrap_or_default().max(&coverage)).await?;
+        transaction.execute(&format!("DELETE FROM {table}"), &[]).await?;
+    }
     transaction.commit().await?;
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Publication: all versions of a run in one transaction, under the source's lock.
 
+use std::collections::BTreeSet;
+
 use anabranch_core::{
     Coverage,
     definition::Fingerprint,
@@ -14,13 +16,23 @@ use tokio_postgres::Client;
 
 use super::Built;
 
+/// What a run wants to publish.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target<'a> {
+    pub(super) run: RunId,
+    pub(super) cut: CutNumber,
+    pub(super) coverage: &'a Coverage,
+}
+
 #[derive(Default)]
 pub(super) struct Outcome {
     pub(super) published: Vec<String>,
     pub(super) refused: Vec<(String, String)>,
 }
 
-pub(super) async fn publish(client: &mut Client, source: &str, run: RunId, cut: CutNumber, coverage: &Coverage, built: &[Built]) -> Result<Outcome> {
+/// `failed` = how many views could not be built.
+pub(super) async fn publish(client: &mut Client, source: &str, target: Target<'_>, built: &[Built], failed: usize) -> Result<Outcome> {
+    let Target { run, cut, coverage } = target;
     let transaction = client.transaction().await?;
     let row = transaction.query_one("SELECT running FROM source WHERE name = $1 FOR UPDATE", &[&source]).await?;
     let running = row.get::<_, Option<i64>>(0).map(RunId);
@@ -30,6 +42,7 @@ pub(super) async fn publish(client: &mut Client, source: &str, run: RunId, cut: 
     let versions = rows::versions(&transaction, source).await?;
     let epochs = rows::epochs(&transaction, source).await?;
     let mut outcome = Outcome::default();
+    let (mut refusals, mut replaced) = (Vec::new(), BTreeSet::new());
     for built in built {
         let view = &built.view;
         let row = transaction.query_opt("SELECT wanted, serving FROM view WHERE name = $1", &[&view.name]).await?;
@@ -43,16 +56,21 @@ pub(super) async fn publish(client: &mut Client, source: &str, run: RunId, cut: 
                 let coverage = rows::coverage_json(coverage);
                 transaction.execute(sql, &[&source, &view.name, &view.fingerprint.0, &run.0, &previous, &cut.0, &coverage, &built.folder]).await?;
                 if switches {
+                    replaced.insert(view.name.clone());
                     transaction.execute("UPDATE view SET serving = $2 WHERE name = $1", &[&view.name, &view.fingerprint.0]).await?;
                     transaction.execute("UPDATE source SET definitions = definitions + 1 WHERE name = $1", &[&source]).await?;
                 }
                 outcome.published.push(view.name.clone());
             }
-            Err(refused) => outcome.refused.push((view.name.clone(), refused.to_string())),
+            // The definition that was replaced a moment ago needs no version any more.
+            Err(Refused::NotWanted) if replaced.contains(&view.name) => {}
+            Err(refused) => {
+                refusals.push(refused);
+                outcome.refused.push((view.name.clone(), refused.to_string()));
+            }
         }
     }
-    // A cut is done when a version stands on it, or there was nothing to publish; else the next run takes it again.
-    let finished = !outcome.published.is_empty() || built.is_empty() || outcome.refused.iter().all(|(_, reason)| *reason == Refused::NotYetFolded.to_string());
+    let finished = publish::finishes(outcome.published.len(), failed, &refusals);
     let sql = "UPDATE source SET running = NULL, cut_finished = CASE WHEN $2 THEN greatest(cut_finished, $3) ELSE cut_finished END WHERE name = $1";
     transaction.execute(sql, &[&source, &finished, &cut.0]).await?;
     transaction.execute("SELECT pg_notify('anabranch', '')", &[]).await?;

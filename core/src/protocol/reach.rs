@@ -76,7 +76,7 @@ pub enum NoReach {
 pub fn reach(loaded: Loaded<'_>, fingerprint: &Fingerprint, pruned_to: Option<&Coverage>, snapshot: Snapshot<'_>) -> Result<Reach, NoReach> {
     let pruned_to = pruned_to.filter(|_| holds(Guard::MirrorKnowsPruned));
     let coverage = loaded.coverage();
-    let is_below_pruned = pruned_to.is_some_and(|pruned_to| !coverage.is_some_and(|coverage| coverage.reaches(pruned_to)));
+    let is_below_pruned = pruned_to.is_some_and(|pruned_to| !pruned_to.is_empty() && !coverage.is_some_and(|coverage| coverage.reaches(pruned_to)));
     let mut reach = Reach::default();
     for row in snapshot.partitions {
         let covered = coverage.and_then(|coverage| coverage.get(row.partition)).unwrap_or(row.origin);

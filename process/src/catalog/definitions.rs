@@ -62,6 +62,39 @@ pub async fn apply(client: &mut Client, pipeline: &Pipeline) -> Result<Vec<(Stri
     Ok(report)
 }
 
+/// The views of the catalog that no file defines any more, by source.
+///
+/// # Errors
+/// When PostgreSQL does not answer.
+pub async fn undefined(client: &impl GenericClient, pipeline: &Pipeline) -> Result<BTreeMap<String, Vec<String>>> {
+    let mut undefined: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for row in client.query("SELECT source, name FROM view ORDER BY source, name", &[]).await? {
+        let (source, name): (String, String) = (row.get(0), row.get(1));
+        if !pipeline.views.iter().any(|view| view.name == name) {
+            undefined.entry(source).or_default().push(name);
+        }
+    }
+    Ok(undefined)
+}
+
+/// Drops the views that no file defines any more: from the next epoch on nobody folds them. Their versions stay in the
+/// warehouse, and a definition that comes back goes on from its newest one.
+///
+/// # Errors
+/// When PostgreSQL does not answer.
+pub async fn drop_undefined(client: &mut Client, pipeline: &Pipeline) -> Result<Vec<String>> {
+    let mut dropped = Vec::new();
+    for (source, names) in undefined(client, pipeline).await? {
+        let transaction = client.transaction().await?;
+        transaction.execute("UPDATE source SET definitions = definitions + 1 WHERE name = $1", &[&source]).await?;
+        transaction.execute("DELETE FROM view WHERE source = $1 AND name = ANY($2)", &[&source, &names]).await?;
+        transaction.execute("SELECT pg_notify('anabranch', '')", &[]).await?;
+        transaction.commit().await?;
+        dropped.extend(names);
+    }
+    Ok(dropped)
+}
+
 async fn apply_source<'a>(
     transaction: &Transaction<'_>,
     source: &Source,

@@ -19,6 +19,8 @@ pub struct PartitionState {
     pub high_watermark: Offset,
     /// Below this position everything is archived or holds no record.
     pub archived_to: Offset,
+    /// The end of the last committed archive file.
+    pub committed_to: Option<Offset>,
 }
 
 /// A published result.
@@ -36,7 +38,7 @@ pub struct VersionRow {
     pub folder: String,
 }
 
-const PARTITION_COLUMNS: &str = "partition, origin, next_offset, cut, epoch, high_watermark, archived_to";
+const PARTITION_COLUMNS: &str = "partition, origin, next_offset, cut, epoch, high_watermark, archived_to, committed_to";
 
 fn partition(row: &Row) -> PartitionState {
     PartitionState {
@@ -49,6 +51,7 @@ fn partition(row: &Row) -> PartitionState {
         },
         high_watermark: Offset(row.get("high_watermark")),
         archived_to: Offset(row.get("archived_to")),
+        committed_to: row.get::<_, Option<i64>>("committed_to").map(Offset),
     }
 }
 
@@ -65,10 +68,10 @@ pub async fn partitions(client: &impl GenericClient, source: &str) -> Result<Vec
 ///
 /// # Errors
 /// When PostgreSQL does not answer.
-pub async fn lock_partitions(client: &impl GenericClient, source: &str, wanted: &[Partition]) -> Result<Vec<PartitionRow>> {
+pub async fn lock_partitions(client: &impl GenericClient, source: &str, wanted: &[Partition]) -> Result<Vec<PartitionState>> {
     let sql = format!("SELECT {PARTITION_COLUMNS} FROM partition WHERE source = $1 AND partition = ANY($2) ORDER BY partition FOR UPDATE");
     let wanted: Vec<i32> = wanted.iter().map(|partition| partition.0).collect();
-    Ok(client.query(&sql, &[&source, &wanted]).await?.iter().map(|row| partition(row).row).collect())
+    Ok(client.query(&sql, &[&source, &wanted]).await?.iter().map(partition).collect())
 }
 
 /// All epochs of a source with their ranges.
