@@ -91,6 +91,8 @@ pub struct Report {
     pub records: u64,
     /// Bytes of the archive files that were read.
     pub bytes_read: u64,
+    /// The views that were recomputed and compared, cell by cell.
+    pub audited: Vec<String>,
     /// The views that have a new version.
     pub published: Vec<String>,
     /// The views that keep theirs, with the reason.
@@ -121,11 +123,25 @@ impl Batch {
         Ok(Self { settings, catalog, warehouse })
     }
 
-    /// One run of `source`, now; after the one that is going on.
+    /// One run of `source`, now; after the one that is going on. Before a full one, an incremental run brings all views to
+    /// one coverage where they are not: an audit compares them there.
     ///
     /// # Errors
     /// When it could not be done; the catalog says so too, and everything stays as it was.
     pub async fn run(&self, source: &str, kind: Kind, progress: &(dyn Fn(Progress) + Sync)) -> Result<Report> {
+        if kind == Kind::Full && !self.stands_at_one_coverage(source).await? {
+            self.execute(source, Kind::Incremental, progress).await?;
+        }
+        self.execute(source, kind, progress).await
+    }
+
+    async fn stands_at_one_coverage(&self, source: &str) -> Result<bool> {
+        let client = self.catalog.connect().await?;
+        let definitions = definitions::load(&client, source).await?;
+        Ok(common_version(&definitions, &rows::versions(&client, source).await?).is_some())
+    }
+
+    async fn execute(&self, source: &str, kind: Kind, progress: &(dyn Fn(Progress) + Sync)) -> Result<Report> {
         let mut client = self.catalog.connect().await?;
         let uuid = Uuid::new_v4();
         take_turn(&client, source).await?;
@@ -213,11 +229,12 @@ impl Work<'_> {
     async fn work(&self, client: &mut Client, source: &str) -> Result<Report> {
         let definitions = definitions::load(client, source).await?;
         let versions = rows::versions(client, source).await?;
-        let (cut, coverage) = match self.audited(&definitions, &versions) {
+        let (cut, coverage) = match common_version(&definitions, &versions).filter(|_| self.kind == Kind::Full) {
             // An audit looks at what is published: it needs no cut of its own.
-            Some((cut, coverage)) => (cut, coverage),
+            Some(coverage) => (CutNumber(0), coverage),
             None => cut::settle(client, &definitions, self.progress).await?,
         };
+        let goal = publish::Goal { run: self.run, cut, coverage: &coverage };
         client.execute("UPDATE run SET cut = $2 WHERE id = $1", &[&self.run.0, &cut.0]).await?;
         let mut report = Report { run: self.run, ..Report::default() };
         let targets = self.targets(&definitions, &versions, &coverage);
@@ -228,7 +245,7 @@ impl Work<'_> {
             report.bytes_read += scanned.bytes_read;
             for (target, groups) in targets.into_iter().zip(scanned.groups) {
                 let view = target.view.name.clone();
-                match self.build(source, target, groups, cut, &coverage, &mut report.drift).await {
+                match self.build(source, target, groups, goal, &mut report).await {
                     Ok(result) => built.push(result),
                     Err(error) => report.refused.push((view, format!("{error:#}"))),
                 }
@@ -236,8 +253,7 @@ impl Work<'_> {
         }
         (self.progress)(Progress::Publishing);
         audit::store(client, self.run, &report.drift).await?;
-        let target = publish::Target { run: self.run, cut, coverage: &coverage };
-        let outcome = publish::publish(client, source, target, &built, report.refused.len()).await?;
+        let outcome = publish::publish(client, source, goal, &built, report.refused.len()).await?;
         report.published = outcome.published;
         report.refused.extend(outcome.refused);
         for (view, reason) in &report.refused {
@@ -246,16 +262,6 @@ impl Work<'_> {
         prune::prune(client, source, self.batch.settings.batch.prune_after_seconds).await?;
         info!(source, run = self.run.0, kind = self.kind.name(), cut = cut.0, records = report.records, views = report.published.len(), "finished run");
         Ok(report)
-    }
-
-    /// The cut and coverage of the current versions, when this run audits and all views have one at the same place.
-    fn audited(&self, definitions: &SourceDefinitions, versions: &BTreeMap<Fingerprint, Vec<VersionRow>>) -> Option<(CutNumber, Coverage)> {
-        if self.kind == Kind::Incremental {
-            return None;
-        }
-        let mut coverages = definitions.views.iter().map(|view| versions.get(&view.serving).and_then(|versions| versions.first()));
-        let first = coverages.next()??;
-        coverages.all(|version| version.is_some_and(|version| version.coverage == first.coverage)).then(|| (CutNumber(0), first.coverage.clone()))
     }
 
     fn targets(&self, definitions: &SourceDefinitions, versions: &BTreeMap<Fingerprint, Vec<VersionRow>>, coverage: &Coverage) -> Vec<Target> {
@@ -274,7 +280,8 @@ impl Work<'_> {
         targets
     }
 
-    async fn build(&self, source: &str, target: Target, groups: Groups, cut: CutNumber, coverage: &Coverage, drift: &mut Vec<Drift>) -> Result<Built> {
+    async fn build(&self, source: &str, target: Target, groups: Groups, goal: publish::Goal<'_>, report: &mut Report) -> Result<Built> {
+        let publish::Goal { cut, coverage, .. } = goal;
         let writer = parts::PartWriter { warehouse: &self.batch.warehouse, source, view: &target.view, run: self.uuid, cut, coverage };
         let kept = match &target.current {
             Some(version) => Some(read_manifest(&self.batch.warehouse, &version.folder).await?),
@@ -283,13 +290,21 @@ impl Work<'_> {
         let folder = match (&kept, &target.base) {
             (Some(kept), Some(_)) => writer.merge(kept, groups).await?,
             (Some(kept), None) if target.current.as_ref().is_some_and(|version| version.coverage == *coverage) => {
-                drift.extend(audit::compare(&self.batch.warehouse, &target.view, kept, &groups).await?);
+                report.drift.extend(audit::compare(&self.batch.warehouse, &target.view, kept, &groups).await?);
+                report.audited.push(target.view.name.clone());
                 writer.write_all(groups, Some(kept)).await?
             }
             _ => writer.write_all(groups, kept.as_ref()).await?,
         };
         Ok(Built { view: target.view, read: target.current.map(|version| version.run), folder })
     }
+}
+
+/// The coverage of the current versions, when every view has one and all are at the same place.
+fn common_version(definitions: &SourceDefinitions, versions: &BTreeMap<Fingerprint, Vec<VersionRow>>) -> Option<Coverage> {
+    let mut coverages = definitions.views.iter().map(|view| versions.get(&view.serving).and_then(|versions| versions.first()));
+    let first = coverages.next()??;
+    coverages.all(|version| version.is_some_and(|version| version.coverage == first.coverage)).then(|| first.coverage.clone())
 }
 
 /// Views that begin at the same place are scanned together.

@@ -1,4 +1,5 @@
 //! `anabranch`: a lambda architecture in one program.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command prints its result")]
 
 use std::process::ExitCode;
 

@@ -1,4 +1,5 @@
 //! `anabranch query`: the serving API from a shell.
+#![expect(clippy::indexing_slicing, reason = "members of a JSON answer; a missing one is NULL")]
 
 use std::{io::Write as _, process::ExitCode, time::Duration};
 

@@ -1,4 +1,5 @@
 //! Tests of the whole, on real Kafka, HDFS and PostgreSQL; `make test` starts them.
+#![expect(clippy::disallowed_methods, reason = "the servers of the tests are in the environment")]
 
 use std::{
     future::Future,

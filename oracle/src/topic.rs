@@ -26,6 +26,12 @@ pub struct Topic {
     positions: BTreeMap<i32, i64>,
 }
 
+impl std::fmt::Debug for Topic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Topic").field("name", &self.name).field("positions", &self.positions).finish_non_exhaustive()
+    }
+}
+
 impl Topic {
     /// Opens a topic.
     ///

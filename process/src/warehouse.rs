@@ -65,7 +65,7 @@ pub enum Warehouse {
 #[derive(Debug)]
 pub enum Writer {
     /// HDFS.
-    Hdfs(hdfs::HdfsWriter),
+    Hdfs(Box<hdfs::HdfsWriter>),
     /// A folder of this machine.
     Folder(folder::FolderWriter),
 }
@@ -147,7 +147,7 @@ impl Warehouse {
     /// [`WarehouseError::AlreadyExists`], or a failure.
     pub async fn create(&self, path: &str) -> Result<Writer, WarehouseError> {
         match self {
-            Self::Hdfs(hdfs) => hdfs.create(path).await.map(Writer::Hdfs),
+            Self::Hdfs(hdfs) => hdfs.create(path).await.map(|writer| Writer::Hdfs(Box::new(writer))),
             Self::Folder(folder) => folder.create(path).await.map(Writer::Folder),
         }
     }
@@ -206,30 +206,6 @@ impl Writer {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The conformance suite; `e2e` runs it on HDFS too.
-    #[tokio::test]
-    async fn a_folder_conforms() {
-        let folder = tempfile::tempdir().unwrap();
-        let warehouse = Warehouse::at(&format!("file://{}", folder.path().display())).unwrap();
-        conformance(&warehouse).await.unwrap();
-    }
-
-    async fn conformance(warehouse: &Warehouse) -> Result<(), WarehouseError> {
-        crate::warehouse::conformance(warehouse).await
-    }
-
-    #[test]
-    fn other_addresses_are_refused() {
-        for url in ["s3://bucket", "/folder", "file://folder", "localhost:9000"] {
-            assert!(matches!(Warehouse::at(url), Err(WarehouseError::BadUrl(_))), "{url}");
-        }
-    }
-}
-
 /// What every warehouse must do; panics with what it does not. Tests alone call it.
 ///
 /// # Errors
@@ -267,4 +243,28 @@ pub async fn conformance(warehouse: &Warehouse) -> Result<(), WarehouseError> {
     }
     assert_eq!(winners, 1, "of several renames to one name one wins");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The conformance suite; `e2e` runs it on HDFS too.
+    #[tokio::test]
+    async fn a_folder_conforms() {
+        let folder = tempfile::tempdir().unwrap();
+        let warehouse = Warehouse::at(&format!("file://{}", folder.path().display())).unwrap();
+        conformance(&warehouse).await.unwrap();
+    }
+
+    async fn conformance(warehouse: &Warehouse) -> Result<(), WarehouseError> {
+        crate::warehouse::conformance(warehouse).await
+    }
+
+    #[test]
+    fn other_addresses_are_refused() {
+        for url in ["s3://bucket", "/folder", "file://folder", "localhost:9000"] {
+            assert!(matches!(Warehouse::at(url), Err(WarehouseError::BadUrl(_))), "{url}");
+        }
+    }
 }

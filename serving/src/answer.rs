@@ -1,4 +1,5 @@
 //! A resolved query → rows: filter, group, merge, finalize, order, limit.
+#![expect(clippy::indexing_slicing, reason = "members of JSON objects made here, or a missing one is NULL")]
 
 use std::{cmp::Ordering, collections::HashMap};
 
@@ -94,7 +95,7 @@ fn compare(a: &[Value], b: &[Value], order: &[(usize, bool)]) -> Ordering {
             return ordering;
         }
     }
-    (0..a.len()).map(|index| cells(index)).map(|(a, b)| a.compare(b)).find(|ordering| ordering.is_ne()).unwrap_or(Ordering::Equal)
+    (0..a.len()).map(cells).map(|(a, b)| a.compare(b)).find(|ordering| ordering.is_ne()).unwrap_or(Ordering::Equal)
 }
 
 /// The start of the bucket of `granularity` that holds a time.
@@ -118,7 +119,10 @@ pub fn truncate(micros: i64, granularity: Granularity) -> i64 {
 /// A cell as JSON: integers beyond 2⁵³ and times are strings.
 #[must_use]
 pub fn json_of(value: &Value) -> Json {
-    let integer = |value: i128| if value.abs() <= SAFE_INTEGER { json!(value as i64) } else { json!(value.to_string()) };
+    let integer = |value: i128| match i64::try_from(value) {
+        Ok(small) if value.abs() <= SAFE_INTEGER => json!(small),
+        _ => json!(value.to_string()),
+    };
     match value {
         Value::Null | Value::Bytes(_) => Json::Null,
         Value::Boolean(value) => json!(value),

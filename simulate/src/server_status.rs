@@ -2,6 +2,12 @@
 //!
 //! Event k happens at start + k / rate; a late one says an earlier time, by an exponential delay of ten minutes in the
 //! mean and a day at most.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "members of JSON objects made here, indexes drawn within their bounds, times far from the limits"
+)]
 
 use std::time::{Duration, Instant};
 

@@ -206,6 +206,9 @@ impl OpenFile {
     ///
     /// # Errors
     /// When the warehouse fails: the file is lost, its records are read again.
+    ///
+    /// # Panics
+    /// When no record was pushed: a range without records becomes part of the next file's.
     pub async fn seal(mut self) -> Result<SealedFile> {
         assert!(self.records > 0, "a file without records is never sealed");
         self.encode().await?;

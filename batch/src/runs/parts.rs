@@ -27,7 +27,7 @@ const ROW_GROUP_ROWS: usize = 65_536;
 
 /// The name of the part that a group belongs to.
 #[must_use]
-pub fn part_of(view: &View, hash: GroupHash, row: &Row) -> String {
+pub(super) fn part_of(view: &View, hash: GroupHash, row: &Row) -> String {
     if view.bucket.is_none() {
         return format!("shard-{:x}", hash.0.first().copied().unwrap_or_default() >> 4);
     }

@@ -18,7 +18,7 @@ use super::Built;
 
 /// What a run wants to publish.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Target<'a> {
+pub(super) struct Goal<'a> {
     pub(super) run: RunId,
     pub(super) cut: CutNumber,
     pub(super) coverage: &'a Coverage,
@@ -31,8 +31,8 @@ pub(super) struct Outcome {
 }
 
 /// `failed` = how many views could not be built.
-pub(super) async fn publish(client: &mut Client, source: &str, target: Target<'_>, built: &[Built], failed: usize) -> Result<Outcome> {
-    let Target { run, cut, coverage } = target;
+pub(super) async fn publish(client: &mut Client, source: &str, goal: Goal<'_>, built: &[Built], failed: usize) -> Result<Outcome> {
+    let Goal { run, cut, coverage } = goal;
     let transaction = client.transaction().await?;
     let row = transaction.query_one("SELECT running FROM source WHERE name = $1 FOR UPDATE", &[&source]).await?;
     let running = row.get::<_, Option<i64>>(0).map(RunId);

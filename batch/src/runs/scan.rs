@@ -134,7 +134,7 @@ impl<'a> Fold<'a> {
             let mut batches = read(reader.clone(), Arc::clone(&metadata), &file::schema(&first.source), &needed)?;
             while let Some(batch) = batches.try_next().await? {
                 let batch = clipped(&batch, clip)?;
-                records = records.max(0) + batch.num_rows() as u64;
+                records += batch.num_rows() as u64;
                 for index in &same {
                     self.fold(*index, &batch)?;
                 }

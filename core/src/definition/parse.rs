@@ -15,6 +15,7 @@ use super::{DefinitionError, File, Pipeline, Source, error::Mistake, source, vie
 ///
 /// # Errors
 /// The first mistake, with its place and what is allowed.
+#[expect(clippy::result_large_err, reason = "made once, where the program ends")]
 pub fn parse(files: &[File]) -> Result<Pipeline, DefinitionError> {
     let mut statements = Vec::new();
     for file in files {
@@ -64,6 +65,7 @@ pub fn parse(files: &[File]) -> Result<Pipeline, DefinitionError> {
     Ok(Pipeline { sources: sources.into_values().collect(), views: views.into_values().collect() })
 }
 
+#[expect(clippy::result_large_err, reason = "as above")]
 fn split(file: &File) -> Result<Vec<Statement>, DefinitionError> {
     Parser::parse_sql(&PostgreSqlDialect {}, &file.text).map_err(|error| {
         let text = match error {

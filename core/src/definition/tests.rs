@@ -9,6 +9,7 @@ const SOURCE: &str = "CREATE TABLE events (
 ) WITH (connector = 'kafka', topic = 'events', format = 'json', event_time = 'at');
 ";
 
+#[expect(clippy::result_large_err, reason = "a test")]
 fn compile(view: &str) -> Result<Pipeline, DefinitionError> {
     parse(&[File { path: "pipelines/test.sql".into(), text: format!("{SOURCE}{view}") }])
 }

@@ -225,11 +225,13 @@ fn aggregate(name: &str, function: &SqlFunction, item: &Item<'_>, view: &mut Vie
         return Ok(Measure { name: item.name.clone(), data_type: DataType::BigInt, formula: Formula::Value(state) });
     }
     let arguments = scalar::arguments(function, item.span)?;
-    let expected = if name == "approx_percentile_cont" { 2 } else { 1 };
-    if arguments.len() != expected {
-        return Err(Mistake::new("bad_arguments", item.span, format!("{name} takes {expected} argument{}", if expected == 1 { "" } else { "s" })));
-    }
-    let argument = scalar::compile(arguments[0], &view.source)?;
+    let (argument, rank_argument) = match (name, arguments.as_slice()) {
+        ("approx_percentile_cont", [argument, rank]) => (*argument, Some(*rank)),
+        ("approx_percentile_cont", _) => return Err(Mistake::new("bad_arguments", item.span, format!("{name} takes a number and a rank"))),
+        (_, [argument]) => (*argument, None),
+        _ => return Err(Mistake::new("bad_arguments", item.span, format!("{name} takes 1 argument"))),
+    };
+    let argument = scalar::compile(argument, &view.source)?;
     let found = argument.data_type;
     let needs_number = matches!(name, "sum" | "avg" | "approx_percentile_cont");
     if needs_number && !found.is_number() {
@@ -255,7 +257,7 @@ fn aggregate(name: &str, function: &SqlFunction, item: &Item<'_>, view: &mut Vie
         }
         "approx_count_distinct" => (DataType::BigInt, Formula::Value(accumulator(view, AccumulatorKind::Distinct, Some(argument)))),
         _ => {
-            let rank = rank(arguments[1], &view.source)?;
+            let rank = rank_argument.map(|sql| rank(sql, &view.source)).transpose()?.unwrap_or(0.5);
             (DataType::Double, Formula::Percentile { histogram: accumulator(view, AccumulatorKind::Histogram, Some(argument)), rank })
         }
     };

@@ -1,5 +1,6 @@
 //! Laws over generated definitions and records: what Polars computes by columns is what a person would compute row by
 //! row, and a split anywhere merges to the whole.
+#![expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "small numbers of a test")]
 
 use anabranch_core::definition::{Accumulator, Expr, File, Function, Granularity, Literal, Node, parse};
 use chrono::{DateTime, Datelike, NaiveDate};
@@ -137,7 +138,9 @@ impl Naive<'_> {
             ("d", json) => json.as_f64().map_or(Value::Null, Value::Double),
             ("n" | "m", json) => json.as_i64().map_or(Value::Null, Value::BigInt),
             ("b", json) => json.as_bool().map_or(Value::Null, Value::Boolean),
-            ("at", json) => json.as_str().and_then(|text| text.parse::<DateTime<chrono::Utc>>().ok()).map_or(Value::Null, |time| Value::Timestamp(time.timestamp_micros())),
+            ("at", json) => {
+                json.as_str().and_then(|text| text.parse::<DateTime<chrono::Utc>>().ok()).map_or(Value::Null, |time| Value::Timestamp(time.timestamp_micros()))
+            }
             (_, json) => json.as_str().map_or(Value::Null, |text| Value::Text(text.to_owned())),
         }
     }
@@ -185,7 +188,13 @@ fn call(function: Function, arguments: &[Value]) -> Value {
     match (function, arguments) {
         (Function::IsNull, [a]) => Boolean(a.is_null()),
         (Function::Coalesce, arguments) => arguments.iter().find(|argument| !argument.is_null()).cloned().unwrap_or(Null),
-        (Function::NullIf, [a, _]) => if ordering().is_some_and(std::cmp::Ordering::is_eq) { Null } else { a.clone() },
+        (Function::NullIf, [a, _]) => {
+            if ordering().is_some_and(std::cmp::Ordering::is_eq) {
+                Null
+            } else {
+                a.clone()
+            }
+        }
         (Function::And, arguments) if arguments.contains(&Boolean(false)) => Boolean(false),
         (Function::Or, arguments) if arguments.contains(&Boolean(true)) => Boolean(true),
         (_, arguments) if arguments.contains(&Null) => Null,

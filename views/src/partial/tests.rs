@@ -1,3 +1,5 @@
+#![expect(clippy::cast_possible_wrap, reason = "small numbers of a test")]
+
 use anabranch_core::definition::{File, Pipeline, parse};
 use proptest::prelude::*;
 

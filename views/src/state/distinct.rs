@@ -42,6 +42,7 @@ impl Registers {
         let hash = xxh3_64(&key);
         let index = (hash >> (64 - PRECISION)) as u16;
         let rest = hash << PRECISION;
+        #[expect(clippy::cast_possible_truncation, reason = "at most 53")]
         let rank = (rest.leading_zeros().min(64 - PRECISION) + 1) as u8;
         self.raise(index, rank);
     }

@@ -1,6 +1,6 @@
 //! Percentiles: a log-bucket histogram as in `DDSketch` (Masson, Rim, Lee, VLDB 2019), without collapsing.
 //!
-//! A value x > 0 falls into the bucket ⌈log_γ x⌉ with γ = 1.01 / 0.99; a bucket answers with 2γⁱ / (γ + 1), which is
+//! A value x > 0 falls into the bucket ⌈`log_γ` x⌉ with γ = 1.01 / 0.99; a bucket answers with 2γⁱ / (γ + 1), which is
 //! within 1 % of each value in it. Counts add up, so merging has the same bytes in any order. The number of buckets is
 //! bounded by the range of DOUBLE: at most about 71,000 for each sign. NaN and infinities take no part.
 
