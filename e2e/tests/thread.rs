@@ -1,4 +1,5 @@
 //! The thread through the whole: events flow, every answer is recounted at its own offsets, the archive tiles.
+#![expect(clippy::print_stdout, reason = "the figures of a run")]
 
 use std::{
     collections::{BTreeMap, VecDeque},
