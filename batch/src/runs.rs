@@ -30,6 +30,7 @@ use anabranch_process::{
 };
 use anabranch_views::Groups;
 use anyhow::{Context, Result};
+use thiserror::Error;
 use tokio::time::sleep;
 use tokio_postgres::Client;
 use tracing::{error, info};
@@ -80,6 +81,13 @@ pub enum Progress {
     },
     /// Parts are written and published.
     Publishing,
+}
+
+/// Neither speed nor the archive has begun a partition of the source: there is nothing to run over yet.
+#[derive(Debug, Error)]
+#[error("no partition of source {name} was read yet; are `anabranch speed` and `anabranch archive` running?")]
+pub struct NothingRead {
+    name: String,
 }
 
 /// What a run did.

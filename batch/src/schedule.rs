@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::runs::{Batch, Kind};
+use crate::runs::{Batch, Kind, NothingRead};
 
 /// One batch leads; the lock only saves work, publication checks everything again.
 const LEADER_LOCK: i64 = 0x616e_6162_6261_7463;
@@ -93,9 +93,10 @@ async fn run_all(batch: &Batch, kind: Kind) {
         }
     };
     for source in sources {
-        if let Err(error) = batch.run(&source, kind, &|_| {}).await {
-            // A source that nobody has read yet is not a failure.
-            warn!(source, error = format!("{error:#}"), "run failed; the next one tries again");
+        match batch.run(&source, kind, &|_| {}).await {
+            Ok(_) => {}
+            Err(error) if error.is::<NothingRead>() => info!(source, "nothing of the topic was read yet; the next run looks again"),
+            Err(error) => warn!(source, error = format!("{error:#}"), "run failed; the next one tries again"),
         }
         if let Err(error) = clean(batch, &source).await {
             warn!(source, error = format!("{error:#}"), "could not remove old temporary files");

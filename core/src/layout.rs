@@ -110,9 +110,15 @@ mod tests {
     }
 
     #[test]
+    fn case_08_racers_at_one_start_race_for_one_name() {
+        let name = ArchiveName { topic: "t".into(), partition: Partition(3), start: Offset(7) };
+        assert_ne!(name.temporary("s", Uuid::from_u128(1)), name.temporary("s", Uuid::from_u128(2)));
+        assert_eq!(name.path("s"), "s/archive/t+00003+00000000000000000007.parquet");
+    }
+
+    #[test]
     fn names_sort_by_start() {
         let name = |start| ArchiveName { topic: "t".into(), partition: Partition(3), start: Offset(start) }.path("s");
-        assert_eq!(name(7), "s/archive/t+00003+00000000000000000007.parquet");
         assert!(name(9) < name(10) && name(99_999) < name(100_000));
     }
 }

@@ -2,13 +2,28 @@
 #![expect(clippy::disallowed_methods, reason = "the servers of the tests are in the environment")]
 
 use std::{
+    collections::BTreeMap,
+    fs::File,
     future::Future,
     net::TcpListener,
-    process::{Child, Command, Stdio},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
+use anabranch_process::Warehouse;
 use anyhow::{Context, Result, bail};
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+};
+use serde_json::Value as Json;
+use tempfile::TempDir;
+use tokio_postgres::{Client, NoTls};
+
+/// An orderly stop flushes, seals and commits; longer than this it hangs.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// A setting of the environment that `dev/test` prepares.
 ///
@@ -19,52 +34,232 @@ pub fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run the tests by `make test`"))
 }
 
-/// A running `anabranch`, stopped when dropped.
-#[derive(Debug)]
-pub struct Anabranch {
-    child: Child,
-    /// Where its API answers.
-    pub url: String,
-    listen: String,
-}
-
-/// The program with the settings of the tests.
+/// The Kafka of the tests.
 #[must_use]
-pub fn anabranch(arguments: &[&str]) -> Command {
-    let mut command = Command::new(variable("ANABRANCH_BIN"));
-    let pipelines = concat!(env!("CARGO_MANIFEST_DIR"), "/../pipelines");
-    command.args(arguments).env("ANABRANCH_PIPELINES__DIR", pipelines).env("ANABRANCH_BATCH__PRUNE_AFTER_SECONDS", "5");
-    command
+pub fn kafka() -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", variable("ANABRANCH_KAFKA__BROKERS"));
+    config
 }
 
-impl Anabranch {
-    /// All layers in one process, with an incremental run every ten seconds.
+/// Makes a topic.
+///
+/// # Errors
+/// When Kafka refuses.
+pub async fn create_topic(name: &str, partitions: i32) -> Result<()> {
+    let admin: AdminClient<DefaultClientContext> = kafka().create()?;
+    let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    for result in admin.create_topics([&topic], &AdminOptions::new()).await? {
+        result.map_err(|(topic, code)| anyhow::anyhow!("make topic {topic}: {code}"))?;
+    }
+    Ok(())
+}
+
+/// One installation: a database and a warehouse of its own on the shared servers.
+#[derive(Debug)]
+pub struct Stage {
+    settings: BTreeMap<String, String>,
+    folder: TempDir,
+}
+
+impl Stage {
+    /// An empty one, with the shipped pipelines.
+    ///
+    /// # Errors
+    /// When PostgreSQL does not answer.
+    pub async fn new(name: &str) -> Result<Self> {
+        let mut stage = Self { settings: BTreeMap::new(), folder: tempfile::tempdir()? };
+        stage.set("ANABRANCH_PIPELINES__DIR", concat!(env!("CARGO_MANIFEST_DIR"), "/../pipelines"));
+        stage.set("ANABRANCH_WAREHOUSE__URL", &format!("{}-{name}", variable("ANABRANCH_WAREHOUSE__URL")));
+        stage.set("ANABRANCH_BATCH__PRUNE_AFTER_SECONDS", "5");
+        stage.new_database(name).await?;
+        Ok(stage)
+    }
+
+    /// From here on it has another, empty database.
+    ///
+    /// # Errors
+    /// When PostgreSQL does not answer.
+    pub async fn new_database(&mut self, name: &str) -> Result<()> {
+        let shared = variable("ANABRANCH_POSTGRES__URL");
+        let (client, connection) = tokio_postgres::connect(&shared, NoTls).await?;
+        tokio::spawn(connection);
+        client.batch_execute(&format!("CREATE DATABASE {name}")).await?;
+        let (server, _) = shared.rsplit_once('/').context("the URL of PostgreSQL names a database")?;
+        self.set("ANABRANCH_POSTGRES__URL", &format!("{server}/{name}"));
+        Ok(())
+    }
+
+    /// Changes a setting of everything that is started from here on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.settings.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// A folder for files of the test.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Its pipeline is this text from here on.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn pipeline(&mut self, sql: &str) -> Result<()> {
+        let folder = self.folder().join("pipelines");
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join("pipeline.sql"), sql)?;
+        self.set("ANABRANCH_PIPELINES__DIR", &folder.display().to_string());
+        Ok(())
+    }
+
+    /// Its warehouse.
+    ///
+    /// # Errors
+    /// When the address cannot be read.
+    pub fn warehouse(&self) -> Result<Warehouse> {
+        Ok(Warehouse::at(self.settings.get("ANABRANCH_WAREHOUSE__URL").context("no warehouse")?)?)
+    }
+
+    /// A connection to its database.
+    ///
+    /// # Errors
+    /// When PostgreSQL does not answer.
+    pub async fn database(&self) -> Result<Client> {
+        let url = self.settings.get("ANABRANCH_POSTGRES__URL").context("no database")?;
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+        tokio::spawn(connection);
+        client.batch_execute("SET search_path = anabranch").await?;
+        Ok(client)
+    }
+
+    fn program(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(arguments).envs(&self.settings).current_dir(self.folder.path());
+        command
+    }
+
+    /// Runs a command of `anabranch` to its end: its exit code, and what it printed.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn run() -> Result<Self> {
+    pub fn run(&self, arguments: &[&str]) -> Result<(Option<i32>, String)> {
+        finished(self.program(&variable("ANABRANCH_BIN"), arguments))
+    }
+
+    /// Runs the oracle against an API.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn oracle(&self, process: &Process) -> Result<(Option<i32>, String)> {
+        let oracle = Path::new(&variable("ANABRANCH_BIN")).with_file_name("anabranch-oracle");
+        finished(self.program(&oracle.display().to_string(), &["--url", &process.url]))
+    }
+
+    /// Starts a service, or a simulator.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(&mut self, arguments: &[&str]) -> Result<Process> {
         let listen = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        let child = anabranch(&["run"])
-            .env("ANABRANCH_SERVING__LISTEN", &listen)
-            .env("ANABRANCH_BATCH__INCREMENTAL", "*/10 * * * * *")
-            .stdout(Stdio::null())
-            .spawn()
-            .context("start anabranch")?;
-        Ok(Self { child, url: format!("http://{listen}"), listen })
-    }
-
-    /// A command against the same servers; its exit code and what it printed.
-    ///
-    /// # Errors
-    /// When it cannot be started.
-    pub fn command(&self, arguments: &[&str]) -> Result<(Option<i32>, String)> {
-        let output = anabranch(arguments).env("ANABRANCH_SERVING__LISTEN", &self.listen).output()?;
-        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        Ok((output.status.code(), text))
+        if arguments.iter().any(|argument| ["run", "serve"].contains(argument)) {
+            // Commands ask the newest API.
+            self.set("ANABRANCH_SERVING__LISTEN", &listen);
+        }
+        let log = self.folder.path().join(format!("{}-{listen}.log", arguments.join("-")));
+        let mut command = self.program(&variable("ANABRANCH_BIN"), arguments);
+        let child = command.stdout(Stdio::null()).stderr(File::create(&log)?).spawn().context("start anabranch")?;
+        Ok(Process { child, log, url: format!("http://{listen}"), client: reqwest::Client::new() })
     }
 }
 
-impl Drop for Anabranch {
+fn finished(mut command: Command) -> Result<(Option<i32>, String)> {
+    let output = command.output().context("start a command")?;
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    Ok((output.status.code(), text))
+}
+
+/// A running `anabranch`, killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+    /// Where its API answers, if it has one.
+    pub url: String,
+    client: reqwest::Client,
+}
+
+impl Process {
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The answer to a query; nothing while it is not ready.
+    ///
+    /// # Errors
+    /// When an answer is not JSON.
+    pub async fn load(&self, query: &Json) -> Result<Option<Json>> {
+        let Ok(response) = self.client.post(format!("{}/v1/load", self.url)).json(query).send().await else { return Ok(None) };
+        if !response.status().is_success() {
+            return Ok(None);
+        }
+        Ok(Some(response.json().await?))
+    }
+
+    /// SIGTERM, then waits.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn stop(mut self) -> Result<ExitStatus> {
+        Command::new("kill").arg(self.child.id().to_string()).status()?;
+        let child = &mut self.child;
+        let deadline = Instant::now() + STOP_LIMIT;
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                bail!("{} did not stop within {} s", self.log.display(), STOP_LIMIT.as_secs());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until it ends by itself.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub fn wait(mut self) -> Result<ExitStatus> {
+        Ok(self.child.wait()?)
+    }
+
+    /// Its resident memory in bytes.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+    }
+
+    /// The lines of its log that somebody should look at, without those that the test announced.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn complaints(&self, announced: &[&str]) -> Result<Vec<String>> {
+        let log = std::fs::read_to_string(&self.log)?;
+        let is_complaint = |line: &&str| {
+            let plain = serde_json::from_str::<Json>(line).is_err();
+            plain || line.contains("\"level\":\"WARN\"") || line.contains("\"level\":\"ERROR\"")
+        };
+        Ok(log.lines().filter(is_complaint).filter(|line| !announced.iter().any(|text| line.contains(text))).map(str::to_owned).collect())
+    }
+}
+
+impl Drop for Process {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());

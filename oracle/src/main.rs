@@ -1,13 +1,22 @@
 //! `anabranch-oracle`: asks the serving API for every view and recounts.
 #![expect(clippy::print_stdout, reason = "a command prints its result")]
 
-use std::process::ExitCode;
+use std::{
+    collections::BTreeMap,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anabranch_oracle::{compare, offsets, queries, topic::Topic};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
+use serde_json::Value as Json;
 
-/// Recounts the server-status views from the topic and compares every cell of the answers.
+/// How long views may need to answer at the topic's ends once nothing is produced any more.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Recounts the server-status views from the topic and compares every cell of the answers. Exit code 1 at the first wrong
+/// cell.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Kafka.
@@ -16,18 +25,20 @@ struct Arguments {
     /// The serving API.
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     url: String,
+    /// Wait until the answers cover the whole topic; nothing may be produced meanwhile.
+    #[arg(long)]
+    at_ends: bool,
 }
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
-    let client = reqwest::Client::new();
     let mut topic = Topic::open(&arguments.brokers, "server-live-status")?;
+    let ends = topic.ends()?;
     let (mut cells, mut records) = (0, 0);
-    let mut stated = Default::default();
+    let mut stated = BTreeMap::new();
     for (view, query) in queries() {
-        let response = client.post(format!("{}/v1/load", arguments.url)).json(&query).send().await.context("ask the serving API")?;
-        let answer: serde_json::Value = response.error_for_status().context("ask the serving API")?.json().await?;
+        let answer = ask(&arguments, &query, &ends).await?;
         stated = offsets(&answer);
         topic.read_to(&stated)?;
         let verdict = compare(view, &answer, &topic.records);
@@ -38,8 +49,25 @@ async fn main() -> Result<ExitCode> {
         cells += verdict.cells;
         records = records.max(verdict.records);
     }
-    let ends = topic.ends()?;
-    println!("{records} events, {cells} cells, offsets {stated:?}, the topic ends at {ends:?}");
+    let list: Vec<String> = stated.iter().map(|(partition, offset)| format!("{partition}:{offset}")).collect();
+    let place = if stated == ends { "the ends of the topic" } else { "behind the ends of the topic" };
+    println!("{records} events, {cells} cells, offsets {} ({place})", list.join(" "));
     println!("recount agrees");
     Ok(ExitCode::SUCCESS)
+}
+
+async fn ask(arguments: &Arguments, query: &Json, ends: &BTreeMap<i32, i64>) -> Result<Json> {
+    let client = reqwest::Client::new();
+    let began = Instant::now();
+    loop {
+        let response = client.post(format!("{}/v1/load", arguments.url)).json(query).send().await.context("ask the serving API")?;
+        let answer: Json = response.error_for_status().context("ask the serving API")?.json().await?;
+        if !arguments.at_ends || offsets(&answer) == *ends {
+            return Ok(answer);
+        }
+        if began.elapsed() > LIMIT {
+            bail!("the answers stand at {:?}, the topic ends at {ends:?}", offsets(&answer));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }

@@ -10,14 +10,13 @@ use anabranch_core::{
     definition::{Fingerprint, View},
     protocol::flush::Advance,
 };
-use anabranch_process::{catalog::definitions::SourceDefinitions, kafka};
+use anabranch_process::catalog::definitions::SourceDefinitions;
 use anabranch_views::{
     GroupHash, Groups, Row,
-    decode::{Decoder, Wanted},
+    decode::{Decoder, RawRecord, Wanted},
     partial::partial,
 };
 use anyhow::Result;
-use rdkafka::{Message as _, message::BorrowedMessage};
 
 /// The states of one epoch.
 pub(crate) struct Fold {
@@ -69,15 +68,15 @@ impl Fold {
     }
 
     /// Decodes a record; one of a partition that is not the epoch's is left alone.
-    pub(crate) fn push(&mut self, message: &BorrowedMessage<'_>) {
-        let partition = Partition(message.partition());
+    pub(crate) fn push(&mut self, record: &RawRecord<'_>) {
+        let partition = Partition(record.partition);
         if !self.positions.contains_key(&partition) {
             return;
         }
         for set in &mut self.sets {
-            set.decoder.push(&kafka::raw(message), []);
+            set.decoder.push(record, []);
         }
-        self.pending.insert(partition, Offset(message.offset()).next());
+        self.pending.insert(partition, Offset(record.offset).next());
     }
 
     /// The partition was read up to `position`, markers passed.

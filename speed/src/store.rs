@@ -199,3 +199,6 @@ pub(crate) async fn forget_old_flushes(client: &Client) -> Result<()> {
     client.execute("DELETE FROM flush WHERE flushed_at < now() - interval '2 minutes'", &[]).await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

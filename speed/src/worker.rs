@@ -194,7 +194,7 @@ impl<'a> Worker<'a> {
             match self.consumer.poll(limit).context("poll")? {
                 Polled::Record(message) => {
                     if let Some(open) = &mut self.open {
-                        open.fold.push(&message);
+                        open.fold.push(&kafka::raw(&message));
                     }
                 }
                 Polled::End(partition, position) => {

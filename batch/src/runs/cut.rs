@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use tokio_postgres::{Client, IsolationLevel};
 use tracing::{info, warn};
 
-use super::Progress;
+use super::{NothingRead, Progress};
 
 /// A partition whose worker does not answer within this time is cut by batch.
 const SPEED_LIMIT: Duration = Duration::from_secs(10);
@@ -76,7 +76,7 @@ async fn look(client: &mut Client, definitions: &SourceDefinitions) -> Result<St
     let epochs = rows::epochs(&snapshot, source).await?;
     snapshot.commit().await?;
     if partitions.is_empty() {
-        bail!("no partition of source {source} was read yet; is `anabranch speed` running?");
+        return Err(NothingRead { name: source.clone() }.into());
     }
     let cuts = Cuts { wanted, finished, partitions: &partitions, answers: &answers, epochs: &epochs };
     Ok(cut::step(cuts, &definitions.wanted()))

@@ -126,3 +126,52 @@ impl PartWriter<'_> {
         Ok(folder)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use anabranch_core::definition::{File, parse};
+    use anabranch_process::parts::read_manifest;
+    use anabranch_views::{State, Value};
+
+    use super::*;
+
+    fn groups(view: &View, names: &[(&str, i64)]) -> Groups {
+        let mut groups = Groups::default();
+        for (name, count) in names {
+            let key = vec![Value::Text((*name).to_owned())];
+            let row = Row { states: vec![State::Count(*count)], ..Row::empty(view, key) };
+            groups.merge_row(GroupHash::of(&row.key), row);
+        }
+        groups
+    }
+
+    /// A run that crashed before its manifest leaves parts behind; the next one must not take them.
+    #[tokio::test]
+    async fn case_20_a_version_is_what_its_manifest_lists() {
+        let sql = "CREATE TABLE events (name TEXT) WITH (connector = 'kafka', topic = 'events', format = 'json');
+            CREATE MATERIALIZED VIEW by_name AS SELECT name, count(*) AS events FROM events GROUP BY 1;";
+        let pipeline = parse(&[File { path: "events.sql".into(), text: sql.into() }]).unwrap();
+        let view = pipeline.views.iter().find(|view| view.name == "by_name").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let warehouse = Warehouse::at(&format!("file://{}", folder.path().display())).unwrap();
+        let coverage = Coverage::default();
+        let writer = |run| PartWriter { warehouse: &warehouse, source: "events", view, run: Uuid::from_u128(run), cut: CutNumber(1), coverage: &coverage };
+        let crashed = writer(1);
+        for (name, groups) in crashed.by_part(groups(view, &[("a", 1), ("b", 1), ("c", 1)])) {
+            crashed.write(&name, groups).await.unwrap();
+        }
+        let first = writer(2).write_all(groups(view, &[("a", 1), ("b", 2)]), None).await.unwrap();
+        let kept = read_manifest(&warehouse, &first).await.unwrap();
+        let second = writer(3).merge(&kept, groups(view, &[("a", 10)])).await.unwrap();
+        let manifest = read_manifest(&warehouse, &second).await.unwrap();
+        let mut found = Groups::default();
+        for part in manifest.parts.values() {
+            for row in read_part(&warehouse, view, part).await.unwrap() {
+                found.merge_row(GroupHash::of(&row.key), row);
+            }
+        }
+        assert_eq!(found, groups(view, &[("a", 11), ("b", 2)]));
+        // The part that nothing touched is the one of the run before.
+        assert!(manifest.parts.values().any(|part| part.path.contains(&Uuid::from_u128(2).to_string())), "{manifest:?}");
+    }
+}

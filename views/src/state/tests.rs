@@ -18,7 +18,7 @@ fn histogram(values: &[f64]) -> Histogram {
 
 proptest! {
     #[test]
-    fn registers_merge_to_the_same_bytes_in_any_order(a in prop::collection::vec(0..5_000i64, 0..3_000), b in prop::collection::vec(0..5_000i64, 0..3_000)) {
+    fn case_21_registers_merge_to_the_same_bytes_in_any_order(a in prop::collection::vec(0..5_000i64, 0..3_000), b in prop::collection::vec(0..5_000i64, 0..3_000)) {
         let whole = registers(&[a.clone(), b.clone()].concat());
         let (mut left, mut right) = (registers(&a), registers(&b));
         left.merge(&registers(&b));

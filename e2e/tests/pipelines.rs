@@ -1,0 +1,237 @@
+//! Small installations: empty topics, silent partitions, definitions that come and go, servers that are not there.
+
+use std::time::Duration;
+
+use anabranch_e2e::{Process, Stage, create_topic, eventually, kafka, variable};
+use anabranch_process::{Warehouse, warehouse};
+use anyhow::{Context, Result};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use serde_json::{Value as Json, json};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A pipeline over `topic` with one view, which counts by this expression.
+fn pipeline(topic: &str, start: &str, key: &str) -> String {
+    format!(
+        "CREATE TABLE {topic} (page TEXT NOT NULL, number BIGINT, amount DOUBLE)
+         WITH (connector = 'kafka', topic = '{topic}', format = 'json', start = '{start}');
+         CREATE MATERIALIZED VIEW by_page AS
+         SELECT {key} AS page, count(*) AS clicks, sum(amount) AS amount FROM {topic} GROUP BY 1;"
+    )
+}
+
+fn produce(topic: &str, partition: i32, events: &[Json]) -> Result<()> {
+    let producer: ThreadedProducer<DefaultProducerContext> = kafka().create()?;
+    for event in events {
+        producer.send(BaseRecord::<(), str>::to(topic).partition(partition).payload(&event.to_string())).map_err(|(error, _)| error)?;
+    }
+    producer.flush(Duration::from_secs(20))?;
+    Ok(())
+}
+
+fn click(page: &str) -> Json {
+    json!({"page": page, "number": 1, "amount": 0.1})
+}
+
+fn query() -> Json {
+    json!({"dimensions": ["by_page.page"], "measures": ["by_page.clicks"]})
+}
+
+/// The clicks of each page, once there are `total` of them in all.
+async fn pages(process: &Process, total: i64) -> Result<Vec<(String, i64)>> {
+    eventually(&format!("{total} clicks"), LIMIT, || async {
+        let Some(answer) = process.load(&query()).await? else { return Ok(None) };
+        let rows = answer["data"].as_array().context("no data")?;
+        let mut pages: Vec<(String, i64)> =
+            rows.iter().map(|row| (row["by_page.page"].as_str().unwrap_or("NULL").to_owned(), row["by_page.clicks"].as_i64().unwrap_or_default())).collect();
+        pages.sort();
+        Ok((pages.iter().map(|(_, clicks)| clicks).sum::<i64>() == total).then_some(pages))
+    })
+    .await
+}
+
+fn recompute(stage: &Stage) -> Result<String> {
+    let (code, text) = stage.run(&["recompute"])?;
+    assert_eq!(code, Some(0), "{text}");
+    Ok(text)
+}
+
+#[tokio::test]
+async fn an_empty_topic_has_versions_and_silent_partitions_stop_nobody() -> Result<()> {
+    let mut stage = Stage::new("quiet").await?;
+    create_topic("quiet", 3).await?;
+    stage.pipeline(&pipeline("quiet", "earliest", "page"))?;
+    let process = stage.start(&["run"])?;
+    // Nothing was produced: an answer without rows, and an aggregate over nothing.
+    let answer = eventually("an answer", LIMIT, || async { process.load(&query()).await }).await?;
+    assert_eq!(answer["data"], json!([]));
+    let totals = process.load(&json!({"measures": ["by_page.clicks", "by_page.amount"]})).await?.context("no answer")?;
+    assert_eq!(totals["data"], json!([{"by_page.clicks": 0, "by_page.amount": null}]));
+    recompute(&stage)?;
+    assert_eq!(pages(&process, 0).await?, []);
+    produce("quiet", 1, &[click("a"), click("b"), click("a")])?;
+    assert_eq!(pages(&process, 3).await?, [("a".to_owned(), 2), ("b".to_owned(), 1)]);
+    recompute(&stage)?;
+    assert_eq!(pages(&process, 3).await?.len(), 2);
+    let (code, text) = stage.run(&["recompute", "--full"])?;
+    assert_eq!(code, Some(0), "{text}");
+    // Idle, with everything loaded.
+    let resident = process.resident_bytes()?;
+    assert!(resident < 150 * 1024 * 1024, "an idle `run` has {} MiB resident", resident / 1024 / 1024);
+    assert_eq!(process.complaints(&[])?, Vec::<String>::new());
+    assert!(process.stop().await?.success());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_source_that_starts_at_the_latest_offset_leaves_out_what_was_before() -> Result<()> {
+    let mut stage = Stage::new("latest").await?;
+    create_topic("latest", 2).await?;
+    produce("latest", 0, &[click("before"), click("before")])?;
+    stage.pipeline(&pipeline("latest", "latest", "page"))?;
+    let process = stage.start(&["run"])?;
+    eventually("an answer", LIMIT, || async { process.load(&query()).await }).await?;
+    produce("latest", 0, &[click("after")])?;
+    assert_eq!(pages(&process, 1).await?, [("after".to_owned(), 1)]);
+    recompute(&stage)?;
+    let (code, text) = stage.run(&["verify"])?;
+    assert_eq!((code, text.contains("1 records, 0 faults")), (Some(0), true), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_changed_view_is_built_from_history_before_it_answers() -> Result<()> {
+    let mut stage = Stage::new("changed").await?;
+    create_topic("changed", 2).await?;
+    produce("changed", 0, &[click("a"), click("b")])?;
+    stage.pipeline(&pipeline("changed", "earliest", "page"))?;
+    let process = stage.start(&["run"])?;
+    pages(&process, 2).await?;
+    recompute(&stage)?;
+    stage.pipeline(&pipeline("changed", "earliest", "upper(page)"))?;
+    let (code, text) = stage.run(&["apply"])?;
+    assert_eq!(code, Some(0), "{text}");
+    produce("changed", 1, &[click("a")])?;
+    // The old definition answers, live rows included, until a run has built the new one.
+    assert_eq!(pages(&process, 3).await?, [("a".to_owned(), 2), ("b".to_owned(), 1)]);
+    recompute(&stage)?;
+    eventually("the new definition", LIMIT, || async { Ok((pages(&process, 3).await? == [("A".to_owned(), 2), ("B".to_owned(), 1)]).then_some(())) }).await?;
+    produce("changed", 1, &[click("b")])?;
+    assert_eq!(pages(&process, 4).await?, [("A".to_owned(), 2), ("B".to_owned(), 2)]);
+    // The first definition comes back; on a quiet topic its kept version and the cut have the same coverage.
+    recompute(&stage)?;
+    stage.pipeline(&pipeline("changed", "earliest", "page"))?;
+    let (code, text) = stage.run(&["apply"])?;
+    assert_eq!(code, Some(0), "{text}");
+    eventually("the old definition again", LIMIT, || async {
+        recompute(&stage)?;
+        Ok((pages(&process, 4).await? == [("a".to_owned(), 2), ("b".to_owned(), 2)]).then_some(()))
+    })
+    .await?;
+    assert_eq!(process.complaints(&[])?, Vec::<String>::new());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_view_that_left_the_files_is_dropped_on_demand() -> Result<()> {
+    let mut stage = Stage::new("dropped").await?;
+    create_topic("dropped", 1).await?;
+    let both = pipeline("dropped", "earliest", "page") + "CREATE MATERIALIZED VIEW total AS SELECT 1 AS one, count(*) AS clicks FROM dropped GROUP BY 1;";
+    stage.pipeline(&both)?;
+    let process = stage.start(&["run"])?;
+    produce("dropped", 0, &[click("a")])?;
+    pages(&process, 1).await?;
+    stage.pipeline(&pipeline("dropped", "earliest", "page"))?;
+    let (_, text) = stage.run(&["apply"])?;
+    assert!(text.contains("apply --prune"), "{text}");
+    let (code, text) = stage.run(&["apply", "--prune"])?;
+    assert_eq!(code, Some(0), "{text}");
+    let total = json!({"measures": ["total.clicks"]});
+    eventually("no such view", LIMIT, || async { Ok(process.load(&total).await?.is_none().then_some(())) }).await?;
+    // Its live table goes two runs later: rows first, then the table.
+    let database = stage.database().await?;
+    eventually("no live table of the view", LIMIT, || async {
+        recompute(&stage)?;
+        let tables: i64 = database.query_one("SELECT count(*) FROM pg_tables WHERE tablename LIKE 'live_%'", &[]).await?.get(0);
+        // by_page, and the rejected records.
+        Ok((tables == 2).then_some(()))
+    })
+    .await?;
+    assert_eq!(pages(&process, 1).await?, [("a".to_owned(), 1)]);
+    Ok(())
+}
+
+/// Case 11: a database that lost its history must not begin it anew.
+#[tokio::test]
+async fn case_11_an_empty_database_beside_a_full_warehouse_is_refused() -> Result<()> {
+    let mut stage = Stage::new("history").await?;
+    stage.pipeline(&pipeline("history", "earliest", "page"))?;
+    let (code, text) = stage.run(&["apply"])?;
+    assert_eq!(code, Some(0), "{text}");
+    stage.new_database("history_lost").await?;
+    let (code, text) = stage.run(&["apply"])?;
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("holds the history of incarnation"), "{text}");
+    Ok(())
+}
+
+/// Case 1, on the real program: batch alone goes on without speed.
+#[tokio::test]
+async fn batch_goes_past_a_speed_layer_that_is_down() -> Result<()> {
+    let mut stage = Stage::new("past").await?;
+    create_topic("past", 1).await?;
+    produce("past", 0, &[click("a")])?;
+    stage.pipeline(&pipeline("past", "earliest", "page"))?;
+    let (code, text) = stage.run(&["apply"])?;
+    assert_eq!(code, Some(0), "{text}");
+    stage.set("ANABRANCH_ARCHIVE__ROTATE_SECONDS", "1");
+    let archive = stage.start(&["archive"])?;
+    let serving = stage.start(&["serve"])?;
+    let database = stage.database().await?;
+    eventually("a committed file", LIMIT, || async { Ok(database.query_opt("SELECT 1 FROM partition WHERE committed_to = 1", &[]).await?) }).await?;
+    recompute(&stage)?;
+    assert_eq!(pages(&serving, 1).await?, [("a".to_owned(), 1)]);
+    let speed = stage.start(&["speed"])?;
+    produce("past", 0, &[click("b")])?;
+    assert_eq!(pages(&serving, 2).await?.len(), 2);
+    drop((archive, speed));
+    Ok(())
+}
+
+#[tokio::test]
+async fn wrong_input_is_refused_with_its_place_and_exit_code() -> Result<()> {
+    let mut stage = Stage::new("wrong").await?;
+    stage.pipeline("CREATE TABLE t (a TEXT) WITH (connector = 'kafka', topic = 't', format = 'json');\nCREATE MATERIALIZED VIEW v AS SELECT b, count(*) AS n FROM t GROUP BY 1;")?;
+    for command in ["check", "apply", "run"] {
+        let (code, text) = stage.run(&[command])?;
+        assert_eq!(code, Some(2), "{text}");
+        assert!(text.contains("pipeline.sql:2:38: unknown column \"b\"") && text.contains("| ") && text.contains('^'), "{text}");
+    }
+    let settings = stage.folder().join("wrong.toml");
+    std::fs::write(&settings, "[speed]\nflush_ms = \"soon\"\n")?;
+    let (code, text) = stage.run(&["--config", &settings.display().to_string(), "status"])?;
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("line 2, column 12") && text.contains("flush_ms = \"soon\""), "{text}");
+    // Nobody listens on port 1.
+    for (setting, url, command, service) in [
+        ("ANABRANCH_POSTGRES__URL", "postgres://a@127.0.0.1:1/a", "apply", "PostgreSQL at 127.0.0.1:1/a cannot be reached"),
+        ("ANABRANCH_KAFKA__BROKERS", "127.0.0.1:1", "simulate", "Kafka at 127.0.0.1:1 cannot be reached"),
+    ] {
+        let mut stage = Stage::new(&format!("gone_{}", command)).await?;
+        stage.pipeline(&pipeline("gone", "earliest", "page"))?;
+        stage.set(setting, url);
+        let arguments: &[&str] = if command == "simulate" { &["simulate", "server-status"] } else { &[command] };
+        let (code, text) = stage.run(arguments)?;
+        assert_eq!(code, Some(3), "{text}");
+        assert_eq!(text.matches("cannot be reached").count(), 1, "said once: {text}");
+        assert!(text.contains(service), "{text}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn hdfs_conforms() -> Result<()> {
+    let warehouse = Warehouse::at(&format!("{}-conformance", variable("ANABRANCH_WAREHOUSE__URL")))?;
+    warehouse::conformance(&warehouse).await?;
+    Ok(())
+}
