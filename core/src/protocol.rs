@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`open`] | which cut a new epoch answers, which ranges end, where reading begins |
 //! | [`flush`] | whether a flush still owns what it is about to move |
+//! | [`fold`] | which two closed epochs become one |
 //! | [`archive`] | where an archiver goes on, who won a rename, which rows a reader takes |
 //! | [`cut`] | which cut a run takes, whether it is answered, what its coverage is |
 //! | [`publish`] | whether a run's result may become a view's version |
@@ -25,6 +26,7 @@ use crate::{Coverage, Offset, Partition, definition::Fingerprint};
 pub mod archive;
 pub mod cut;
 pub mod flush;
+pub mod fold;
 mod guard;
 #[cfg(test)]
 mod model;

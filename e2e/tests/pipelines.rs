@@ -1,4 +1,5 @@
 //! Small installations: empty topics, silent partitions, definitions that come and go, servers that are not there.
+#![expect(clippy::indexing_slicing, reason = "members of JSON answers")]
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! The thread through the whole: events flow, every answer is recounted at its own offsets, the archive tiles, and faults
 //! that are planted are found.
-#![expect(clippy::print_stdout, reason = "the figures of a run")]
+#![expect(clippy::print_stdout, clippy::indexing_slicing, reason = "the figures of a run; members of JSON answers")]
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},

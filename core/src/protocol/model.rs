@@ -58,11 +58,17 @@ fn add(bag: &mut Bag, other: &Bag) {
 struct Log {
     ends: BTreeMap<Partition, Offset>,
     holes: BTreeSet<(Partition, Offset)>,
+    /// The first offset that Kafka still has.
+    firsts: BTreeMap<Partition, Offset>,
 }
 
 impl Log {
     fn end(&self, partition: Partition) -> Offset {
         self.ends.get(&partition).copied().unwrap_or_default()
+    }
+
+    fn first(&self, partition: Partition) -> Offset {
+        self.firsts.get(&partition).copied().unwrap_or_default()
     }
 
     /// The records of `[start, end)`.
@@ -98,6 +104,8 @@ struct World {
     runs: [Option<Run>; 2],
     readers: [Reader; 2],
     attempts: u128,
+    /// Live rows of a view at or above its coverage at which nothing more is read.
+    limit: Option<usize>,
     /// Definitions that left and came back: an answer may then go back, once.
     returned: BTreeSet<Fingerprint>,
 }
@@ -121,6 +129,7 @@ impl World {
             runs: [None, None],
             readers: Default::default(),
             attempts: 0,
+            limit: None,
             returned: BTreeSet::new(),
         }
     }
@@ -135,6 +144,22 @@ impl World {
         let end = self.log.end(partition);
         self.log.holes.insert((partition, end));
         self.produce(partition, 1);
+    }
+
+    /// Retention removes what lies below `first`, whoever has not read it.
+    fn retain_from(&mut self, partition: Partition, first: i64) {
+        self.log.firsts.insert(partition, Offset(first));
+    }
+
+    /// `skip-lost`: speed leaves a gap, at which answers stand until a version has passed it; only what the archive lost, too,
+    /// is lost.
+    fn skip_lost(&mut self, partition: Partition) {
+        let (first, archived) = (self.log.first(partition), self.warehouse.end(partition));
+        self.log.holes.extend((archived.0..first.0).map(|offset| (partition, Offset(offset))));
+        let Some(row) = self.database.partitions.get_mut(&partition).filter(|row| row.next_offset < first) else { return };
+        let end = row.next_offset;
+        (row.next_offset, row.epoch) = (first, None);
+        self.database.end_range(partition, end);
     }
 
     fn back_up(&mut self) {

@@ -7,7 +7,7 @@ use anabranch_oracle::{offsets, queries, topic::Topic};
 use anabranch_process::Warehouse;
 use anyhow::{Context, Result};
 use arrow::{
-    array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch},
+    array::{ArrayRef, AsArray, Int64Array, RecordBatch},
     datatypes::Int64Type,
 };
 use bytes::Bytes;

@@ -14,7 +14,7 @@ use crate::{
         CutNumber, RunId,
         cut::{self, Cuts},
         prune,
-        publish::{self, Candidate, Ground},
+        publish::{self, Candidate, Ground, Refused},
     },
 };
 
@@ -25,7 +25,7 @@ pub(super) struct Run {
     definitions: BTreeMap<Fingerprint, &'static str>,
     wanted: BTreeSet<Fingerprint>,
     read: BTreeMap<Fingerprint, Version>,
-    failed: usize,
+    failed: Vec<Fingerprint>,
     cut: Option<(CutNumber, Coverage)>,
     built: Option<Vec<(Fingerprint, Bag)>>,
 }
@@ -39,8 +39,9 @@ impl World {
             definitions.insert(view.serving.clone(), *name);
         }
         let read = definitions.keys().filter_map(|fingerprint| Some((fingerprint.clone(), database.current(fingerprint)?.clone()))).collect();
-        let (id, wanted) = (database.begin_run(), database.wanted());
-        self.runs[run] = Some(Run { id, definitions, wanted, read, failed: 0, cut: None, built: None });
+        // A view that epochs leave out is built all the same, but no cut waits for it.
+        let (id, wanted) = (database.begin_run(), database.wanted().difference(&database.left_out).cloned().collect());
+        self.runs[run] = Some(Run { id, definitions, wanted, read, failed: Vec::new(), cut: None, built: None });
     }
 
     /// One look: takes the cut, or raises the next one, or, where nobody answers in time, cuts by itself.
@@ -101,7 +102,7 @@ impl World {
         if coverage.iter().any(|(partition, end)| reached(partition) < end) {
             return Ok(());
         }
-        let (mut built, mut failed) = (Vec::new(), 0);
+        let (mut built, mut failed) = (Vec::new(), Vec::new());
         for (fingerprint, name) in &this.definitions {
             let base = this.read.get(fingerprint);
             // A definition that comes back may have this coverage already: it is published anew, to be switched in.
@@ -110,7 +111,7 @@ impl World {
                 continue;
             }
             if failing.contains(name) {
-                failed += 1;
+                failed.push(fingerprint.clone());
                 continue;
             }
             let mut bag = base.map(|version| version.bag.clone()).unwrap_or_default();
@@ -150,6 +151,9 @@ impl World {
             match publish::publish(&candidate, ground) {
                 Ok(switches) => {
                     published += 1;
+                    self.database.failing.remove(&fingerprint);
+                    // The run that publishes a view lets it in again.
+                    self.database.definitions += i64::from(self.database.left_out.remove(&fingerprint));
                     if let Some(before) = self.database.current(&fingerprint).filter(|before| !coverage.reaches(&before.coverage)) {
                         return Err(format!("the coverage of {fingerprint} goes back from {:?} to {coverage:?}", before.coverage));
                     }
@@ -159,12 +163,16 @@ impl World {
                         self.database.definitions += 1;
                     }
                 }
-                Err(refused) => refusals.push(refused),
+                Err(refused) => {
+                    self.database.definitions += i64::from(refused == Refused::NotYetFolded && self.database.left_out.remove(&fingerprint));
+                    refusals.push(refused);
+                }
             }
         }
+        self.database.failing.extend(failed.iter().cloned());
         if self.database.running == Some(id) {
             self.database.running = None;
-            if publish::finishes(published, failed, &refusals) {
+            if publish::finishes(published, failed.len(), &refusals) {
                 self.database.cut_finished = cut.max(self.database.cut_finished);
             }
         }
@@ -174,7 +182,7 @@ impl World {
     /// Deletes live rows, then epochs that nobody needs, and the rows of definitions that left.
     pub(super) fn prune(&mut self) -> Step {
         let epochs = self.database.epoch_list();
-        let kept = self.database.folded();
+        let kept = self.database.kept();
         let previous = |versions: &[Version]| versions.iter().rev().nth(1).map(|version| version.coverage.clone());
         let of_source = kept.iter().filter_map(|kept| previous(self.database.versions.get(kept)?)).reduce(|a, b| a.max(&b));
         for fingerprint in &kept {
@@ -206,7 +214,7 @@ impl World {
 
     /// Drops the rows of definitions that left, where that is safe.
     pub(super) fn drop_left(&mut self) {
-        let (kept, epochs) = (self.database.folded(), self.database.epoch_list());
+        let (kept, epochs) = (self.database.kept(), self.database.epoch_list());
         let held: BTreeSet<Fingerprint> = epochs.iter().flat_map(|epoch| epoch.definitions.clone()).collect();
         for fingerprint in held {
             if let Some(coverage) = prune::left(&fingerprint, &kept, &epochs) {
@@ -219,7 +227,7 @@ impl World {
     /// `apply`: the view shall have this definition; the old one serves until the new one is built.
     pub(super) fn apply(&mut self, name: &'static str, definition: &str) {
         let wanted = fingerprint(definition);
-        if self.database.pruned.contains_key(&wanted) && !self.database.folded().contains(&wanted) {
+        if self.database.pruned.contains_key(&wanted) && !self.database.kept().contains(&wanted) {
             self.returned.insert(wanted.clone());
         }
         let row = self.database.views.entry(name).or_insert_with(|| ViewRow { wanted: wanted.clone(), serving: wanted.clone() });

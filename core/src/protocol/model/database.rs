@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Bag, Groups, Guard, Log, Step, VIEWS, fingerprint, holds};
+use super::{Bag, Groups, Guard, Log, Step, VIEWS, add, fingerprint, holds};
 use crate::{
     Coverage, Offset, Partition,
     definition::Fingerprint,
-    protocol::{CutNumber, Epoch, EpochId, EpochRange, PartitionRow, RunId, flush::Advance, open::Plan},
+    protocol::{CutNumber, Epoch, EpochId, EpochRange, PartitionRow, RunId, flush::Advance, fold, open::Plan},
 };
 
 #[derive(Clone, Debug)]
@@ -43,6 +43,9 @@ pub(super) struct Database {
     pub(super) pruned: BTreeMap<Fingerprint, Coverage>,
     next_epoch: i64,
     next_run: i64,
+    /// Views that failed in the newest run, and those that the next epochs leave out because of the limit on live rows.
+    pub(super) failing: BTreeSet<Fingerprint>,
+    pub(super) left_out: BTreeSet<Fingerprint>,
     /// What must never happen, noted where it was seen.
     pub(super) fault: Option<String>,
 }
@@ -67,13 +70,47 @@ impl Database {
             pruned: BTreeMap::new(),
             next_epoch: 0,
             next_run: 0,
+            failing: BTreeSet::new(),
+            left_out: BTreeSet::new(),
             fault: None,
         }
     }
 
     /// What epochs must fold.
     pub(super) fn folded(&self) -> BTreeSet<Fingerprint> {
+        self.kept().difference(&self.left_out).cloned().collect()
+    }
+
+    /// What is wanted or serves.
+    pub(super) fn kept(&self) -> BTreeSet<Fingerprint> {
         self.views.values().flat_map(|view| [view.wanted.clone(), view.serving.clone()]).collect()
+    }
+
+    /// The live rows of a definition at or above its current coverage.
+    pub(super) fn rows_above_coverage(&self, fingerprint: &Fingerprint) -> usize {
+        let coverage = self.current(fingerprint).map(|version| version.coverage.clone()).unwrap_or_default();
+        let counts = |(of, id): &(Fingerprint, EpochId)| of == fingerprint && self.epochs.get(id).is_some_and(|epoch| !epoch.lies_below(&coverage));
+        self.live.iter().filter(|(key, _)| counts(key)).map(|(_, groups)| groups.len()).sum()
+    }
+
+    /// Two closed epochs become one; in one transaction.
+    pub(super) fn fold_epochs(&mut self) {
+        let epochs = self.epoch_list();
+        let next = EpochId(self.next_epoch + 1);
+        let pairs = epochs.iter().flat_map(|earlier| epochs.iter().map(move |later| (earlier, later))).filter(|(earlier, later)| earlier.id != later.id);
+        let found = pairs.into_iter().find_map(|(earlier, later)| Some((earlier.id, later.id, fold::folded(next, earlier, later, &self.pruned)?)));
+        let Some((earlier, later, epoch)) = found else { return };
+        self.next_epoch = next.0;
+        for fingerprint in &epoch.definitions {
+            let mut groups = self.live.remove(&(fingerprint.clone(), earlier)).unwrap_or_default();
+            for (group, bag) in self.live.remove(&(fingerprint.clone(), later)).unwrap_or_default() {
+                add(groups.entry(group).or_default(), &bag);
+            }
+            self.live.insert((fingerprint.clone(), next), groups);
+        }
+        self.log.retain(|(id, _), _| *id != earlier && *id != later);
+        self.epochs.retain(|id, _| *id != earlier && *id != later);
+        self.epochs.insert(next, epoch);
     }
 
     /// What runs shall publish.

@@ -41,6 +41,7 @@ enum Move {
     FailOver,
     ArchiveEverything,
     Version,
+    FoldEpochs,
 }
 
 fn any_move() -> impl Strategy<Value = Move> {
@@ -79,6 +80,7 @@ fn any_move() -> impl Strategy<Value = Move> {
         1 => Just(FailOver),
         2 => Just(ArchiveEverything),
         3 => Just(Version),
+        2 => Just(FoldEpochs),
     ]
 }
 
@@ -117,6 +119,7 @@ impl World {
             Move::FailOver => self.fail_over(),
             Move::ArchiveEverything => self.archive_everything()?,
             Move::Version => self.version()?,
+            Move::FoldEpochs => self.database.fold_epochs(),
         }
         self.check()
     }

@@ -161,10 +161,29 @@ impl World {
         self.check()
     }
 
+    /// Whether some view has too many live rows: nothing more is read. One whose last run failed is left out instead.
+    fn is_at_limit(&mut self) -> bool {
+        let Some(limit) = self.limit else { return false };
+        let database = &self.database;
+        let full: Vec<Fingerprint> = database.folded().into_iter().filter(|fingerprint| database.rows_above_coverage(fingerprint) >= limit).collect();
+        let (failing, waiting): (Vec<Fingerprint>, Vec<Fingerprint>) = full.into_iter().partition(|fingerprint| database.failing.contains(fingerprint));
+        self.database.definitions += i64::from(!failing.is_empty());
+        self.database.left_out.extend(failing);
+        !waiting.is_empty()
+    }
+
     /// Folds up to `records` of a partition; behind the last one the position passes markers.
     pub(super) fn fold(&mut self, worker: usize, partition: Partition, records: i64) {
+        if self.is_at_limit() {
+            return;
+        }
         let Some(open) = &mut self.workers[worker].open else { return };
         let Some((_, folded)) = open.positions.get_mut(&partition) else { return };
+        if *folded < self.log.first(partition) {
+            // Kafka no longer has the next record: an error, and the worker begins anew from the database.
+            self.workers[worker].crash();
+            return;
+        }
         let end = Offset(folded.0.saturating_add(records).min(self.log.end(partition).0));
         if end <= *folded {
             return;
