@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `cut.rs` | take or raise a cut, wait until speed answered it and the archive reached it |
 //! | `scan.rs` | archive files → states, row group by row group |
+//! | `spill.rs` | states that memory does not hold, in local files by part |
 //! | `parts.rs` | states → parts and a manifest, and back |
 //! | `audit.rs` | a full result against the kept one, cell by cell |
 //! | `publish.rs` | the versions, under the source's lock |
@@ -28,7 +29,6 @@ use anabranch_process::{
     },
     parts::read_manifest,
 };
-use anabranch_views::Groups;
 use anyhow::{Context, Result};
 use thiserror::Error;
 use tokio::time::sleep;
@@ -42,8 +42,10 @@ mod parts;
 mod prune;
 mod publish;
 mod scan;
+mod spill;
 
 pub use audit::Drift;
+use spill::Collected;
 
 /// What a run does with history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,9 +253,9 @@ impl Work<'_> {
             let scanned = scan::scan(&self.batch.warehouse, client, &definitions, &targets, &coverage, self.progress).await?;
             report.records += scanned.records;
             report.bytes_read += scanned.bytes_read;
-            for (target, groups) in targets.into_iter().zip(scanned.groups) {
+            for (target, collected) in targets.into_iter().zip(scanned.collected) {
                 let view = target.view.name.clone();
-                match self.build(source, target, groups, goal, &mut report).await {
+                match self.build(source, target, collected, goal, &mut report).await {
                     Ok(result) => built.push(result),
                     Err(error) => report.refused.push((view, format!("{error:#}"))),
                 }
@@ -288,7 +290,7 @@ impl Work<'_> {
         targets
     }
 
-    async fn build(&self, source: &str, target: Target, groups: Groups, goal: publish::Goal<'_>, report: &mut Report) -> Result<Built> {
+    async fn build(&self, source: &str, target: Target, collected: Collected, goal: publish::Goal<'_>, report: &mut Report) -> Result<Built> {
         let publish::Goal { cut, coverage, .. } = goal;
         let writer = parts::PartWriter { warehouse: &self.batch.warehouse, source, view: &target.view, run: self.uuid, cut, coverage };
         let kept = match &target.current {
@@ -296,13 +298,13 @@ impl Work<'_> {
             None => None,
         };
         let folder = match (&kept, &target.base) {
-            (Some(kept), Some(_)) => writer.merge(kept, groups).await?,
+            (Some(kept), Some(_)) => writer.merge(kept, collected).await?,
             (Some(kept), None) if target.current.as_ref().is_some_and(|version| version.coverage == *coverage) => {
-                report.drift.extend(audit::compare(&self.batch.warehouse, &target.view, kept, &groups).await?);
+                let folder = writer.audit(collected, kept, &mut report.drift).await?;
                 report.audited.push(target.view.name.clone());
-                writer.write_all(groups, Some(kept)).await?
+                folder
             }
-            _ => writer.write_all(groups, kept.as_ref()).await?,
+            _ => writer.write_all(collected, kept.as_ref()).await?,
         };
         Ok(Built { view: target.view, read: target.current.map(|version| version.run), folder })
     }

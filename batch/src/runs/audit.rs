@@ -3,20 +3,14 @@
 use std::{collections::BTreeMap, fmt};
 
 use anabranch_core::{definition::View, protocol::RunId};
-use anabranch_process::{
-    Warehouse,
-    parts::{Manifest, Part, read_part},
-};
 use anabranch_views::{DoubleSum, GroupHash, Groups, Row, State, Value, table};
 use anyhow::Result;
 use chrono::DateTime;
-use futures::{StreamExt, TryStreamExt, stream};
 use tokio_postgres::Client;
 use tracing::error;
 
 /// Cells that are stored and printed; the count goes on.
 const STORED_CELLS: usize = 1_000;
-const PARTS_AT_ONCE: usize = 4;
 
 /// One cell that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,21 +31,18 @@ impl fmt::Display for Drift {
     }
 }
 
-/// Compares all parts of a version with recomputed groups.
-pub(super) async fn compare(warehouse: &Warehouse, view: &View, kept: &Manifest, recomputed: &Groups) -> Result<Vec<Drift>> {
-    let parts: Vec<_> = kept.parts.values().cloned().collect();
-    let read = |part: Part| async move { read_part(warehouse, view, &part).await };
-    let rows: Vec<Vec<Row>> = stream::iter(parts).map(read).buffered(PARTS_AT_ONCE).try_collect().await?;
-    let mut kept: BTreeMap<GroupHash, Row> = rows.into_iter().flatten().map(|row| (GroupHash::of(&row.key), row)).collect();
-    let mut drift = Vec::new();
+/// Compares the rows of a kept part with recomputed groups; adds what differs to `drift`, in order of the cells.
+pub(super) fn compare(view: &View, kept: Vec<Row>, recomputed: &Groups, drift: &mut Vec<Drift>) {
+    let mut kept: BTreeMap<GroupHash, Row> = kept.into_iter().map(|row| (GroupHash::of(&row.key), row)).collect();
+    let mut found = Vec::new();
     for (hash, row) in &recomputed.0 {
-        compare_row(view, kept.remove(hash).as_ref(), Some(row), &mut drift);
+        compare_row(view, kept.remove(hash).as_ref(), Some(row), &mut found);
     }
     for row in kept.values() {
-        compare_row(view, Some(row), None, &mut drift);
+        compare_row(view, Some(row), None, &mut found);
     }
-    drift.sort_by(|a, b| a.cell.cmp(&b.cell));
-    Ok(drift)
+    found.sort_by(|a, b| a.cell.cmp(&b.cell));
+    drift.append(&mut found);
 }
 
 fn compare_row(view: &View, kept: Option<&Row>, recomputed: Option<&Row>, drift: &mut Vec<Drift>) {

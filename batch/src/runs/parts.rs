@@ -3,7 +3,7 @@
 //! One part per day of buckets, or, without a time bucket, per one of 16 shards of the groups' hash; NULL buckets and
 //! days outside 1970–2200 share one part. An incremental run writes only the parts that new records touched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anabranch_core::{Coverage, definition::View, format, layout, protocol::CutNumber};
 use anabranch_process::{
@@ -20,6 +20,11 @@ use parquet::{
     file::{metadata::KeyValue, properties::WriterProperties},
 };
 use uuid::Uuid;
+
+use super::{
+    audit::{self, Drift},
+    spill::Collected,
+};
 
 /// The part of NULL buckets and of days that no calendar of ours names.
 const OTHER_DAYS: &str = "other";
@@ -50,9 +55,10 @@ pub(super) struct PartWriter<'a> {
 
 impl PartWriter<'_> {
     /// The groups of new records on top of a version: touched parts are written anew, all others referenced again.
-    pub(super) async fn merge(&self, kept: &Manifest, groups: Groups) -> Result<String> {
+    pub(super) async fn merge(&self, kept: &Manifest, mut collected: Collected) -> Result<String> {
         let mut parts = kept.parts.clone();
-        for (name, mut groups) in self.by_part(groups) {
+        for name in collected.names() {
+            let mut groups = collected.take(self.view, &name)?;
             if let Some(part) = kept.parts.get(&name) {
                 for row in read_part(self.warehouse, self.view, part).await? {
                     groups.merge_row(GroupHash::of(&row.key), row);
@@ -65,21 +71,30 @@ impl PartWriter<'_> {
     }
 
     /// All groups of a view.
-    pub(super) async fn write_all(&self, groups: Groups, previous: Option<&Manifest>) -> Result<String> {
+    pub(super) async fn write_all(&self, mut collected: Collected, previous: Option<&Manifest>) -> Result<String> {
         let mut parts = BTreeMap::new();
-        for (name, groups) in self.by_part(groups) {
-            let part = self.write(&name, groups).await?;
+        for name in collected.names() {
+            let part = self.write(&name, collected.take(self.view, &name)?).await?;
             parts.insert(name, part);
         }
         self.finish(parts, previous).await
     }
 
-    fn by_part(&self, groups: Groups) -> BTreeMap<String, Groups> {
-        let mut parts: BTreeMap<String, Groups> = BTreeMap::new();
-        for (hash, row) in groups.0 {
-            parts.entry(part_of(self.view, hash, &row)).or_default().0.insert(hash, row);
+    /// As [`Self::write_all`], and compares each part with the kept one, cell by cell.
+    pub(super) async fn audit(&self, mut collected: Collected, kept: &Manifest, drift: &mut Vec<Drift>) -> Result<String> {
+        let mut parts = BTreeMap::new();
+        for name in collected.names().iter().chain(kept.parts.keys()).collect::<BTreeSet<_>>() {
+            let groups = collected.take(self.view, name)?;
+            let before = match kept.parts.get(name) {
+                Some(part) => read_part(self.warehouse, self.view, part).await?,
+                None => Vec::new(),
+            };
+            audit::compare(self.view, before, &groups, drift);
+            if !groups.0.is_empty() {
+                parts.insert(name.clone(), self.write(name, groups).await?);
+            }
         }
-        parts
+        self.finish(parts, Some(kept)).await
     }
 
     fn folder(&self) -> String {
@@ -134,6 +149,7 @@ mod tests {
     use anabranch_views::{State, Value};
 
     use super::*;
+    use crate::runs::spill::Collector;
 
     fn groups(view: &View, names: &[(&str, i64)]) -> Groups {
         let mut groups = Groups::default();
@@ -143,6 +159,13 @@ mod tests {
             groups.merge_row(GroupHash::of(&row.key), row);
         }
         groups
+    }
+
+    fn collected(view: &View, names: &[(&str, i64)]) -> Collected {
+        let folder = std::sync::Arc::new(tempfile::tempdir().unwrap());
+        let mut collector = Collector::new(view, &folder);
+        collector.merge(groups(view, names));
+        collector.finish()
     }
 
     /// A run that crashed before its manifest leaves parts behind; the next one must not take them.
@@ -156,13 +179,14 @@ mod tests {
         let warehouse = Warehouse::at(&format!("file://{}", folder.path().display())).unwrap();
         let coverage = Coverage::default();
         let writer = |run| PartWriter { warehouse: &warehouse, source: "events", view, run: Uuid::from_u128(run), cut: CutNumber(1), coverage: &coverage };
-        let crashed = writer(1);
-        for (name, groups) in crashed.by_part(groups(view, &[("a", 1), ("b", 1), ("c", 1)])) {
-            crashed.write(&name, groups).await.unwrap();
+        let mut crashed = collected(view, &[("a", 1), ("b", 1), ("c", 1)]);
+        for name in crashed.names() {
+            let groups = crashed.take(view, &name).unwrap();
+            writer(1).write(&name, groups).await.unwrap();
         }
-        let first = writer(2).write_all(groups(view, &[("a", 1), ("b", 2)]), None).await.unwrap();
+        let first = writer(2).write_all(collected(view, &[("a", 1), ("b", 2)]), None).await.unwrap();
         let kept = read_manifest(&warehouse, &first).await.unwrap();
-        let second = writer(3).merge(&kept, groups(view, &[("a", 10)])).await.unwrap();
+        let second = writer(3).merge(&kept, collected(view, &[("a", 10)])).await.unwrap();
         let manifest = read_manifest(&warehouse, &second).await.unwrap();
         let mut found = Groups::default();
         for part in manifest.parts.values() {

@@ -13,7 +13,6 @@ use anabranch_process::{
     warehouse::WarehouseReader,
 };
 use anabranch_views::{
-    Groups,
     decode::{Decoder, RawRecord, Wanted},
     partial::partial,
 };
@@ -30,9 +29,14 @@ use parquet::arrow::{
 };
 use tokio_postgres::Client;
 
-use super::{Progress, Target};
+use super::{
+    Progress, Target,
+    spill::{Collected, Collector},
+};
 use crate::archive::{file, listing};
 
+/// Groups of all views that a scan holds in memory, about 1 kB each; beyond, they are spilled to local files.
+const GROUPS_IN_MEMORY: usize = 1_000_000;
 /// Rows folded at once.
 const BATCH_ROWS: usize = 65_536;
 /// A file that a listing named and a compaction removed since: the partition is listed again this often.
@@ -40,7 +44,7 @@ const LISTINGS: u32 = 3;
 
 pub(super) struct Scanned {
     /// In the order of the targets.
-    pub(super) groups: Vec<Groups>,
+    pub(super) collected: Vec<Collected>,
     pub(super) records: u64,
     pub(super) bytes_read: u64,
 }
@@ -64,10 +68,11 @@ pub(super) async fn scan(
             windows.push((state.row.partition, window));
         }
     }
-    let mut fold = Fold::new(targets);
+    let folder = Arc::new(tempfile::tempdir().context("make a folder for groups that memory does not hold")?);
+    let mut fold = Fold { collectors: targets.iter().map(|target| Collector::new(&target.view, &folder)).collect() };
     let total: u64 = windows.iter().map(|(_, window)| window.end.0.abs_diff(window.start.0)).sum();
     let mut done = 0;
-    let mut scanned = Scanned { groups: Vec::new(), records: 0, bytes_read: 0 };
+    let mut scanned = Scanned { collected: Vec::new(), records: 0, bytes_read: 0 };
     for (partition, window) in windows {
         for (path, clip) in files(warehouse, &source.name, partition, window).await? {
             let mut reader = WarehouseReader::open(warehouse, &path).await?;
@@ -80,7 +85,7 @@ pub(super) async fn scan(
             progress(Progress::Scanning { done, total });
         }
     }
-    scanned.groups = fold.groups;
+    scanned.collected = fold.collectors.into_iter().map(Collector::finish).collect();
     Ok(scanned)
 }
 
@@ -107,13 +112,12 @@ async fn files(warehouse: &Warehouse, source: &str, partition: Partition, window
 }
 
 struct Fold<'a> {
-    views: Vec<&'a View>,
-    groups: Vec<Groups>,
+    collectors: Vec<Collector<'a>>,
 }
 
 impl<'a> Fold<'a> {
-    fn new(targets: &'a [Target]) -> Self {
-        Self { views: targets.iter().map(|target| target.view.as_ref()).collect(), groups: targets.iter().map(|_| Groups::default()).collect() }
+    fn view(&self, index: usize) -> Option<&'a View> {
+        self.collectors.get(index).map(Collector::view)
     }
 
     /// Folds the rows of `clip`; returns how many there were. Views whose columns the file has read them; for others it
@@ -127,10 +131,10 @@ impl<'a> Fold<'a> {
         clip: OffsetRange,
     ) -> Result<u64> {
         let (same, others): (Vec<usize>, Vec<usize>) =
-            (0..self.views.len()).partition(|index| self.views.get(*index).is_some_and(|view| view.source.columns_fingerprint() == *columns));
+            (0..self.collectors.len()).partition(|index| self.view(*index).is_some_and(|view| view.source.columns_fingerprint() == *columns));
         let mut records = 0;
-        if let Some(first) = same.first().and_then(|index| self.views.get(*index)) {
-            let needed: BTreeSet<String> = same.iter().filter_map(|index| self.views.get(*index)).flat_map(|view| view.needed_columns()).collect();
+        if let Some(first) = same.first().and_then(|index| self.view(*index)) {
+            let needed: BTreeSet<String> = same.iter().filter_map(|index| self.view(*index)).flat_map(|view| view.needed_columns()).collect();
             let mut batches = read(reader.clone(), Arc::clone(&metadata), &file::schema(&first.source), &needed)?;
             while let Some(batch) = batches.try_next().await? {
                 let batch = clipped(&batch, clip)?;
@@ -142,7 +146,7 @@ impl<'a> Fold<'a> {
         }
         let mut sets: Vec<(Fingerprint, Vec<usize>)> = Vec::new();
         for index in others {
-            let Some(view) = self.views.get(index) else { continue };
+            let Some(view) = self.view(index) else { continue };
             let fingerprint = view.source.columns_fingerprint();
             match sets.iter_mut().find(|(known, _)| *known == fingerprint) {
                 Some((_, set)) => set.push(index),
@@ -164,8 +168,8 @@ impl<'a> Fold<'a> {
         set: &[usize],
         clip: OffsetRange,
     ) -> Result<u64> {
-        let Some(source) = set.first().and_then(|index| self.views.get(*index)).map(|view| view.source.clone()) else { return Ok(0) };
-        let needed = set.iter().filter_map(|index| self.views.get(*index)).flat_map(|view| view.needed_columns()).collect();
+        let Some(source) = set.first().and_then(|index| self.view(*index)).map(|view| view.source.clone()) else { return Ok(0) };
+        let needed = set.iter().filter_map(|index| self.view(*index)).flat_map(|view| view.needed_columns()).collect();
         let raw = [KAFKA_PARTITION, KAFKA_OFFSET, KAFKA_TIMESTAMP, KAFKA_VALUE].map(ToOwned::to_owned).into();
         let mut batches = read(reader, metadata, &raw_schema(&source), &raw)?;
         let mut decoder = Decoder::new(&source, Wanted::Columns(needed));
@@ -183,8 +187,11 @@ impl<'a> Fold<'a> {
     }
 
     fn fold(&mut self, index: usize, batch: &RecordBatch) -> Result<()> {
-        if let (Some(view), Some(groups)) = (self.views.get(index), self.groups.get_mut(index)) {
-            groups.merge(partial(view, batch)?);
+        if let Some(collector) = self.collectors.get_mut(index) {
+            collector.merge(partial(collector.view(), batch)?);
+        }
+        if self.collectors.iter().map(Collector::len).sum::<usize>() > GROUPS_IN_MEMORY {
+            self.collectors.iter_mut().try_for_each(Collector::spill)?;
         }
         Ok(())
     }
