@@ -12,7 +12,7 @@ dataset = pyarrow.dataset.dataset(folder, format="parquet")
 print(
     json.dumps(
         {
-            "duckdb": duckdb.sql(f"SELECT count(*) FROM {files}").fetchone()[0],
+            "duckdb": duckdb.sql(f"SELECT count(*) FROM {files}").fetchall()[0][0],
             # Every column is read, not the footers alone.
             "pyarrow": dataset.to_table().num_rows,
             "rejected": dict(rejected),
