@@ -53,7 +53,7 @@ async fn row(client: &Client) -> PartitionRow {
     rows::partitions(client, "events").await.unwrap().remove(0).row
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn case_12_the_offset_is_that_of_the_last_folded_record() {
     let (catalog, definitions) = catalog("speed_case_12").await;
     let mut client = catalog.connect().await.unwrap();
@@ -72,7 +72,7 @@ async fn case_12_the_offset_is_that_of_the_last_folded_record() {
     assert_eq!(fold.advances().first().map(|advance| advance.to), Some(Offset(5)));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn case_14_a_lock_returns_the_row_as_it_is_after_the_wait() {
     let (catalog, definitions) = catalog("speed_case_14").await;
     let mut first = catalog.connect().await.unwrap();
@@ -92,7 +92,7 @@ async fn case_14_a_lock_returns_the_row_as_it_is_after_the_wait() {
     assert_eq!(waiting.await.unwrap()[0].next_offset, Offset(7));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn case_15_a_zombie_is_fenced_before_it_writes_or_locks_a_row() {
     let (catalog, definitions) = catalog("speed_case_15").await;
     let (mut old, mut new) = (catalog.connect().await.unwrap(), catalog.connect().await.unwrap());
@@ -111,7 +111,7 @@ async fn case_15_a_zombie_is_fenced_before_it_writes_or_locks_a_row() {
     assert_eq!(row(&new).await.next_offset, Offset(0));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn case_19_long_texts_nulls_and_strange_characters_are_flushed() {
     let (catalog, definitions) = catalog("speed_case_19").await;
     let mut client = catalog.connect().await.unwrap();
@@ -152,7 +152,7 @@ async fn case_33_openings_with_overlapping_partitions_do_not_deadlock() {
     assert_eq!(count(&client, open).await, 4, "each partition has one open range");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn case_34_a_reader_in_a_snapshot_still_sees_pruned_rows() {
     let (catalog, definitions) = catalog("speed_case_34").await;
     let (mut writer, mut reader) = (catalog.connect().await.unwrap(), catalog.connect().await.unwrap());
