@@ -212,8 +212,25 @@ impl Process {
     ///
     /// # Errors
     /// When it does not end in time.
-    pub async fn stop(mut self) -> Result<ExitStatus> {
-        Command::new("kill").arg(self.child.id().to_string()).status()?;
+    pub async fn stop(self) -> Result<ExitStatus> {
+        self.signal("TERM")?;
+        self.ended().await
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// When `kill` cannot be started.
+    pub fn signal(&self, signal: &str) -> Result<()> {
+        Command::new("kill").args(["-s", signal, &self.child.id().to_string()]).status()?;
+        Ok(())
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn ended(mut self) -> Result<ExitStatus> {
         let child = &mut self.child;
         let deadline = Instant::now() + STOP_LIMIT;
         loop {
@@ -225,14 +242,6 @@ impl Process {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-    }
-
-    /// Waits until it ends by itself.
-    ///
-    /// # Errors
-    /// When it cannot be waited for.
-    pub fn wait(mut self) -> Result<ExitStatus> {
-        Ok(self.child.wait()?)
     }
 
     /// Its resident memory in bytes.

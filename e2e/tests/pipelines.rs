@@ -172,6 +172,20 @@ async fn a_view_that_left_the_files_is_dropped_on_demand() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn a_second_signal_ends_the_program_at_once() -> Result<()> {
+    let mut stage = Stage::new("signals").await?;
+    create_topic("signals", 1).await?;
+    stage.pipeline(&pipeline("signals", "earliest", "page"))?;
+    let process = stage.start(&["run"])?;
+    begun(&process, "signals", 1).await?;
+    // Two of one kind may become one on the way.
+    process.signal("TERM")?;
+    process.signal("INT")?;
+    assert_eq!(process.ended().await?.code(), Some(130));
+    Ok(())
+}
+
 /// Case 11: a database that lost its history must not begin it anew.
 #[tokio::test]
 async fn case_11_an_empty_database_beside_a_full_warehouse_is_refused() -> Result<()> {

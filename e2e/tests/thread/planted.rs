@@ -20,7 +20,7 @@ pub(super) async fn faults_are_found(stage: &mut Stage, topic: &mut Topic) -> Re
     // Without batch, so that live rows stay what they are.
     let (speed, archive) = (stage.start(&["speed"])?, stage.start(&["archive"])?);
     let simulator = stage.start(&["simulate", "server-status", "--count", "2000", "--rate", "0", "--seed", "11"])?;
-    assert!(simulator.wait()?.success());
+    assert!(simulator.ended().await?.success());
     let serving = stage.start(&["serve"])?;
     super::exact_at_the_ends(&serving, topic).await?;
     let (code, text) = stage.oracle(&serving)?;

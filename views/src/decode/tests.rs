@@ -56,4 +56,8 @@ fn bad_records_are_rejected_with_their_reason() {
     }
     assert_eq!(reason(None).as_deref(), Some("tombstone"));
     assert_eq!(reason(Some(&[0xff])).as_deref(), Some("not UTF-8"));
+    let limit = 16 * 1024 * 1024;
+    let value = |length: usize| format!(r#"{{"a": "{}"}}"#, "x".repeat(length - 9)).into_bytes();
+    assert_eq!(reason(Some(&value(limit))), None);
+    assert_eq!(reason(Some(&value(limit + 1))).as_deref(), Some("oversized"));
 }

@@ -309,17 +309,25 @@ proptest! {
     }
 
     #[test]
-    fn any_split_of_any_view_merges_to_the_whole(sql in view(), records in prop::collection::vec(record(), 0..24), at in 0..24usize) {
+    fn any_split_of_any_view_merges_to_the_whole(sql in view(), records in prop::collection::vec(record(), 0..24), at in 0..24usize, middle in 0..24usize) {
         let view = compiled(&sql);
         let (first, second) = records.split_at(at.min(records.len()));
         let whole = partial(&view, &batch(&view, 0, &records)).unwrap();
         let left = partial(&view, &batch(&view, 0, first)).unwrap();
         let right = partial(&view, &batch(&view, first.len() as i64, second)).unwrap();
-        let (mut one, mut other) = (left.clone(), right.clone());
-        one.merge(right);
-        other.merge(left);
+        let merged = |mut one: Groups, other: &Groups| {
+            one.merge(other.clone());
+            one
+        };
+        let mut one = merged(left.clone(), &right);
         prop_assert_eq!(&one, &whole);
-        prop_assert_eq!(&other, &whole);
+        prop_assert_eq!(&merged(right.clone(), &left), &whole);
+        // (left ⊕ inner) ⊕ outer = left ⊕ (inner ⊕ outer)
+        let (inner, outer) = second.split_at(middle.min(second.len()));
+        let rest = first.len() as i64;
+        let (inner, outer) = (batch(&view, rest, inner), batch(&view, rest + inner.len() as i64, outer));
+        let (inner, outer) = (partial(&view, &inner).unwrap(), partial(&view, &outer).unwrap());
+        prop_assert_eq!(&merged(merged(left.clone(), &inner), &outer), &merged(left, &merged(inner, &outer)));
         // The identity, and the round trip through the columns of a table.
         one.merge(Groups::default());
         for row in one.0.values() {
