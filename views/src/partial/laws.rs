@@ -170,7 +170,8 @@ fn cast(value: Value, target: DataType) -> Value {
         (Value::Boolean(value), DataType::Text) => Value::Text(value.to_string()),
         (Value::Double(value), DataType::BigInt) => {
             let rounded = value.round_ties_even();
-            if rounded.abs() < 9.2e18 { Value::BigInt(rounded as i64) } else { Value::Null }
+            let limit = -(i64::MIN as f64);
+            if (-limit..limit).contains(&rounded) { Value::BigInt(rounded as i64) } else { Value::Null }
         }
         (Value::Text(text), DataType::BigInt) => text.trim().parse().map_or(Value::Null, Value::BigInt),
         (value, _) => value,
