@@ -5,8 +5,8 @@
 
 use anabranch_core::definition::{Bucket, DataType, Expr, Function, Granularity, Literal, Node};
 use polars::prelude::{
-    BooleanChunked, Column, DataType as Polars, Expr as PolarsExpr, Field, Int64Chunked, IntoColumn, IntoSeries, NULL, NewChunkedArray, PolarsResult,
-    StringChunked, TimeUnit, TimeZone, coalesce, col, lit, when,
+    BooleanChunked, Column, DataType as Polars, Expr as PolarsExpr, Field, Float64Chunked, Int64Chunked, IntoColumn, IntoSeries, NULL, NewChunkedArray,
+    PolarsResult, StringChunked, TimeUnit, TimeZone, coalesce, col, lit, when,
 };
 
 /// An expression that Polars runs.
@@ -134,13 +134,12 @@ fn lost(arguments: &[PolarsExpr], value: PolarsExpr) -> PolarsExpr {
 /// Integers are computed in 128 bits and become NULL where BIGINT does not hold the result.
 fn arithmetic(function: Function, left: PolarsExpr, right: PolarsExpr, data_type: DataType) -> PolarsExpr {
     let integers = data_type != DataType::Double;
+    if !integers && matches!(function, Function::Divide | Function::Modulo) {
+        return quotient_of_doubles(function, vec![left, right]);
+    }
     let wide = |value: PolarsExpr| if integers { value.cast(Polars::Int128) } else { value };
-    let zero = if integers { lit(0i64) } else { lit(0.0) };
-    let divisor = when(right.clone().eq(zero)).then(lit(NULL)).otherwise(right.clone()).cast(polars_type(data_type));
+    let divisor = || when(right.clone().eq(lit(0i64))).then(lit(NULL)).otherwise(right.clone()).cast(polars_type(data_type));
     let quotient = |left: PolarsExpr, right: PolarsExpr| {
-        if !integers {
-            return left / right;
-        }
         // Towards zero, as in SQL: the quotient of the absolute values, with the sign of both.
         let same_sign = left.clone().lt(lit(0i64)).eq(right.clone().lt(lit(0i64)));
         let size = left.abs().floor_div(right.abs());
@@ -150,14 +149,38 @@ fn arithmetic(function: Function, left: PolarsExpr, right: PolarsExpr, data_type
         Function::Add => wide(left) + wide(right),
         Function::Subtract => wide(left) - wide(right),
         Function::Multiply => wide(left) * wide(right),
-        Function::Divide => quotient(wide(left), wide(divisor)),
-        _ if integers => {
-            let (left, right) = (wide(left), wide(divisor));
+        Function::Divide => quotient(wide(left), wide(divisor())),
+        _ => {
+            let (left, right) = (wide(left), wide(divisor()));
             left.clone() - quotient(left, right.clone()) * right
         }
-        _ => left % divisor,
     };
     value.cast(polars_type(data_type))
+}
+
+/// Polars multiplies by the reciprocal where the divisor is one value, and a batch may have one row: the last bit would
+/// depend on how records are cut into batches. Here it is always the quotient; by zero it is NULL.
+fn quotient_of_doubles(function: Function, arguments: Vec<PolarsExpr>) -> PolarsExpr {
+    polars::prelude::map_multiple(
+        move |columns| {
+            let [left, right] = columns else { return Ok(Float64Chunked::from_slice_options("".into(), &[None]).into_column()) };
+            let (left, right) = (left.f64()?, right.f64()?);
+            let place = |length: usize, row: usize| if length == 1 { 0 } else { row };
+            let values: Float64Chunked = (0..row_count([left.len(), right.len()]))
+                .map(|row| {
+                    let (left, right) = (left.get(place(left.len(), row))?, right.get(place(right.len(), row))?);
+                    match function {
+                        _ if right == 0.0 => None,
+                        Function::Divide => Some(left / right),
+                        _ => Some(left % right),
+                    }
+                })
+                .collect();
+            Ok(values.into_column())
+        },
+        arguments,
+        |_, fields| Ok(Field::new(fields.first().map(|field| field.name().clone()).unwrap_or_default(), Polars::Float64)),
+    )
 }
 
 fn case(branches: &[(Expr, Expr)], otherwise: Option<&Expr>, data_type: DataType) -> Compiled {
@@ -183,9 +206,9 @@ fn cast(inner: &Expr, target: DataType) -> Compiled {
         (DataType::Text, DataType::BigInt) => {
             parsed(input, Polars::Int64, |texts| texts.iter().map(|text| text?.trim().parse::<i64>().ok()).collect::<Int64Chunked>().into_column())
         }
-        (DataType::Text, DataType::Double) => parsed(input, Polars::Float64, |texts| {
-            texts.iter().map(|text| text?.trim().parse::<f64>().ok()).collect::<polars::prelude::Float64Chunked>().into_column()
-        }),
+        (DataType::Text, DataType::Double) => {
+            parsed(input, Polars::Float64, |texts| texts.iter().map(|text| text?.trim().parse::<f64>().ok()).collect::<Float64Chunked>().into_column())
+        }
         (DataType::Text, DataType::Boolean) => {
             parsed(input, Polars::Boolean, |texts| texts.iter().map(|text| boolean(text?)).collect::<BooleanChunked>().into_column())
         }
