@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`open`] | which cut a new epoch answers, which ranges end, where reading begins |
 //! | [`flush`] | whether a flush still owns what it is about to move |
-//! | [`fold`] | which two closed epochs become one |
+//! | [`fold`] | which two closed epochs become one; the model alone does it yet |
 //! | [`archive`] | where an archiver goes on, who won a rename, which rows a reader takes |
 //! | [`cut`] | which cut a run takes, whether it is answered, what its coverage is |
 //! | [`publish`] | whether a run's result may become a view's version |
