@@ -6,6 +6,7 @@
 //! | [`listing`] | which files a partition has, and where it ends |
 //! | `commit.rs` | making a file visible |
 //! | `archiver.rs` | the loop of one archiver |
+//! | [`skip`] | a file that stands for what nobody has any more |
 //! | [`verify`] | proof that files tile the log |
 
 use anabranch_process::{Catalog, Settings, Warehouse, workers};
@@ -16,6 +17,7 @@ mod archiver;
 mod commit;
 pub mod file;
 pub mod listing;
+pub mod skip;
 pub mod verify;
 
 /// Runs one archiver per source until `stop`.

@@ -107,6 +107,8 @@ pub struct Report {
     pub published: Vec<String>,
     /// The views that keep theirs, with the reason.
     pub refused: Vec<(String, String)>,
+    /// The views whose new definition not every epoch folds yet; the next run takes it.
+    pub waiting: Vec<String>,
     /// Differences that a full run found.
     pub drift: Vec<Drift>,
 }
@@ -248,24 +250,32 @@ impl Work<'_> {
         client.execute("UPDATE run SET cut = $2 WHERE id = $1", &[&self.run.0, &cut.0]).await?;
         let mut report = Report { run: self.run, ..Report::default() };
         let targets = self.targets(&definitions, &versions, &coverage);
-        let mut built = Vec::new();
+        let (mut built, mut failed, mut lost) = (Vec::new(), Vec::new(), Vec::new());
         for targets in by_base(targets) {
             let scanned = scan::scan(&self.batch.warehouse, client, &definitions, &targets, &coverage, self.progress).await?;
             report.records += scanned.records;
             report.bytes_read += scanned.bytes_read;
+            lost.extend(scanned.lost);
             for (target, collected) in targets.into_iter().zip(scanned.collected) {
-                let view = target.view.name.clone();
+                let (view, fingerprint) = (target.view.name.clone(), target.view.fingerprint.clone());
                 match self.build(source, target, collected, goal, &mut report).await {
                     Ok(result) => built.push(result),
-                    Err(error) => report.refused.push((view, format!("{error:#}"))),
+                    Err(error) => {
+                        failed.push((fingerprint, format!("{error:#}")));
+                        report.refused.push((view, format!("{error:#}")));
+                    }
                 }
             }
         }
         (self.progress)(Progress::Publishing);
         audit::store(client, self.run, &report.drift).await?;
-        let outcome = publish::publish(client, source, goal, &built, report.refused.len()).await?;
+        let outcome = publish::publish(client, source, goal, &built, &failed, &lost).await?;
         report.published = outcome.published;
         report.refused.extend(outcome.refused);
+        report.waiting = outcome.waiting;
+        for view in &report.waiting {
+            info!(source, view, "speed does not fold the new definition everywhere yet; the next run takes it");
+        }
         for (view, reason) in &report.refused {
             error!(source, view, reason, "a view keeps its version");
         }

@@ -38,7 +38,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<()> {
         scheduler.add(job).await.with_context(|| format!("schedule {setting}"))?;
     }
     scheduler.start().await.context("start the scheduler")?;
-    let Some(_leader) = lead(&batch, &stop).await else { return Ok(()) };
+    let Some(mut leader) = lead(&batch, &stop).await else { return Ok(()) };
     info!(incremental = batch.settings.batch.incremental, audit = batch.settings.batch.audit, "started batch");
     // What became due while no batch ran.
     _ = incremental.try_send(()).ok();
@@ -48,6 +48,11 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<()> {
             Some(()) = incremental_due.recv() => Kind::Incremental,
             Some(()) = audit_due.recv() => Kind::Full,
         };
+        if leader.is_closed() {
+            // PostgreSQL was away, and the lock with it. Two leaders do no harm, but twice the work.
+            let Some(again) = lead(&batch, &stop).await else { break };
+            leader = again;
+        }
         tokio::select! {
             // A run that is cut off here leaves its cut to the next one.
             () = stop.cancelled() => break,

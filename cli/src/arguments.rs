@@ -53,6 +53,14 @@ pub(crate) enum Command {
         /// These sources; all without one.
         sources: Vec<String>,
     },
+    /// Accept that Kafka no longer has offsets that were not read; without --yes it only says which, with exit code 1.
+    SkipLost {
+        /// The source.
+        source: String,
+        /// Do it: the offsets are gone for good, and every answer above them says so.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Offsets, lag, versions, runs, audits, rejected records.
     Status {
         /// As JSON.

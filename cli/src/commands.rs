@@ -8,14 +8,17 @@ use std::{
 };
 
 use anabranch_batch::{
-    archive::{self, verify},
+    archive::{self, skip, verify},
     runs::{Batch, Kind, Progress},
     schedule,
 };
 use anabranch_core::definition::Pipeline;
 use anabranch_process::{
     Catalog, Settings, Warehouse,
-    catalog::definitions::{self, Applied},
+    catalog::{
+        definitions::{self, Applied},
+        rows,
+    },
     failure::{Refused, Unreachable},
     identity, kafka,
 };
@@ -82,6 +85,7 @@ async fn command(command: Command, settings: Settings) -> Result<ExitCode> {
         }
         Command::Recompute { sources, full } => recompute(settings, sources, full).await,
         Command::Verify { sources } => verify_all(&settings, sources).await,
+        Command::SkipLost { source, yes } => skip_lost(&settings, &source, yes).await,
         Command::Status { json } => {
             let mirror = Mirror::new(&settings)?;
             mirror.look_once().await?;
@@ -112,8 +116,8 @@ async fn service(settings: Settings, layers: &[Layer], applies: bool) -> Result<
     let pipeline = if applies { Some(definitions::read_folder(Path::new(&settings.pipelines.dir))?) } else { None };
     let mut said = false;
     // A server that is not there is waited for; settings that are wrong end the program.
-    while let Err(error) = prepare(&settings).await {
-        if !error.chain().any(|cause| cause.is::<Unreachable>()) {
+    while let Err(error) = begin(&settings, pipeline.as_ref()).await {
+        if !is_away(&error) {
             return Err(error);
         }
         if !said {
@@ -124,9 +128,6 @@ async fn service(settings: Settings, layers: &[Layer], applies: bool) -> Result<
             () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
             () = tokio::time::sleep(RETRY) => {}
         }
-    }
-    if let Some(pipeline) = &pipeline {
-        apply(&settings, pipeline).await?;
     }
     let mut running = JoinSet::new();
     for layer in layers {
@@ -166,6 +167,19 @@ fn stop_on_signal() -> Result<CancellationToken> {
         }
     });
     Ok(stop)
+}
+
+/// Whether a server does not answer: a service waits for it.
+fn is_away(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<Unreachable>() || cause.downcast_ref().is_some_and(|error: &tokio_postgres::Error| error.code().is_none()))
+}
+
+async fn begin(settings: &Settings, pipeline: Option<&Pipeline>) -> Result<()> {
+    prepare(settings).await?;
+    match pipeline {
+        Some(pipeline) => apply(settings, pipeline).await,
+        None => Ok(()),
+    }
 }
 
 /// Tables, and the identity of database and warehouse.
@@ -218,6 +232,9 @@ async fn recompute(settings: Settings, sources: Vec<String>, full: bool) -> Resu
         let report = batch.run(&source, if full { Kind::Full } else { Kind::Incremental }, &progress).await?;
         bar.finish_and_clear();
         println!("{source}: run {} read {} records, published {} views", report.run, report.records, report.published.len());
+        for view in &report.waiting {
+            println!("{source}: view {view} waits: speed does not fold its new definition everywhere yet; the next run takes it");
+        }
         for (view, reason) in &report.refused {
             println!("{source}: view {view} keeps its version: {reason}");
             code = ExitCode::from(4);
@@ -240,12 +257,54 @@ async fn verify_all(settings: &Settings, sources: Vec<String>) -> Result<ExitCod
     for source in known_sources(settings, sources).await? {
         let verified = verify::verify(&client, &warehouse, &source).await?;
         println!("{source}: {} files, {} records, {} faults", verified.files, verified.records, verified.findings.len());
+        for (partition, range) in &verified.lost {
+            println!("{source} partition {partition}: {range} is lost, as skip-lost accepted");
+        }
         for finding in &verified.findings {
             println!("{finding}");
             code = ExitCode::from(1);
         }
     }
     Ok(code)
+}
+
+async fn skip_lost(settings: &Settings, source: &str, yes: bool) -> Result<ExitCode> {
+    let mut client = Catalog::at(&settings.postgres.url)?.connect().await?;
+    let warehouse = Warehouse::at(&settings.warehouse.url)?;
+    let topic = definitions::load(&client, source).await?.source.topic;
+    let has = kafka::watermarks(&settings.kafka, &topic)?;
+    let mut found = false;
+    for state in rows::partitions(&client, source).await? {
+        let partition = state.row.partition;
+        let Some(kafka) = has.get(&partition) else { continue };
+        // Only what a layer itself said that it cannot go on with: a running archiver may hold what is not committed yet.
+        if state.speed_trouble.is_some() && state.row.next_offset < kafka.start {
+            found = true;
+            println!(
+                "{source} partition {partition}: speed has not read [{}, {}); answers stand there until a version has passed it",
+                state.row.next_offset, kafka.start
+            );
+            if yes {
+                anabranch_speed::skip_lost(&mut client, source, partition, kafka.start).await?;
+            }
+        }
+        if state.archive_trouble.is_none() {
+            continue;
+        }
+        if let Some(lost) = skip::lost(&client, &warehouse, source, partition, kafka.start).await? {
+            found = true;
+            println!("{source} partition {partition}: {lost} was never archived, so it is lost for good");
+            if yes {
+                skip::skip_lost(&client, &warehouse, source, partition, lost).await?;
+            }
+        }
+    }
+    match (found, yes) {
+        (false, _) => println!("{source}: no layer stopped at offsets that Kafka no longer has"),
+        (true, false) => println!("nothing was changed; repeat with --yes to go on without these offsets"),
+        (true, true) => println!("skipped; the layers go on within seconds"),
+    }
+    Ok(if found && !yes { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
 
 async fn simulate(settings: Settings, domain: Domain) -> Result<ExitCode> {

@@ -40,12 +40,31 @@ pub(crate) fn status(status: &Status, json: bool) -> Result<()> {
             ]);
         }
         println!("{partitions}\n");
+        if let Some(trouble) = &source.speed_trouble {
+            println!("speed reads nothing: {trouble}\n");
+        }
+        for state in &source.partitions {
+            for (layer, trouble) in [("speed", &state.speed_trouble), ("the archive", &state.archive_trouble)] {
+                if let Some(trouble) = trouble {
+                    println!("{layer} stopped in partition {}: {trouble}\n", state.partition);
+                }
+            }
+        }
+        for lost in &source.lost {
+            println!("lost: partition {} [{}, {})\n", lost.partition, lost.start, lost.end);
+        }
         let mut views = table(["view", "state", "version", "version groups", "live groups"], &[2, 3, 4]);
         for view in &source.views {
             let run = view.run.map_or_else(|| "-".to_owned(), |run| run.to_string());
             views.add_row([view.view.clone(), view.state.to_owned(), run, view.version_groups.to_string(), view.live_groups.to_string()]);
         }
         println!("{views}\n");
+        for view in &source.views {
+            if let Some(failure) = &view.failure {
+                let stands = if view.left_out { "; it has too many live rows and is left out, its answers stand" } else { "" };
+                println!("view {} could not be built: {failure}{stands}\n", view.view);
+            }
+        }
         let mut runs = table(["run", "kind", "started (UTC)", "seconds", "outcome", "records", "drift", "error"], &[0, 3, 5, 6]);
         for run in &source.runs {
             let outcome = run.outcome.clone().unwrap_or_else(|| "going on".to_owned());

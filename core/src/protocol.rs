@@ -7,7 +7,8 @@
 //! |---|---|
 //! | [`open`] | which cut a new epoch answers, which ranges end, where reading begins |
 //! | [`flush`] | whether a flush still owns what it is about to move |
-//! | [`fold`] | which two closed epochs become one; the model alone does it yet |
+//! | [`fold`] | which two closed epochs become one |
+//! | [`skip`] | how a loss is accepted |
 //! | [`archive`] | where an archiver goes on, who won a rename, which rows a reader takes |
 //! | [`cut`] | which cut a run takes, whether it is answered, what its coverage is |
 //! | [`publish`] | whether a run's result may become a view's version |
@@ -34,6 +35,7 @@ pub mod open;
 pub mod prune;
 pub mod publish;
 pub mod reach;
+pub mod skip;
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {

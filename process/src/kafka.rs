@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use anabranch_core::{Offset, Partition, definition::Start};
+use anabranch_core::{Offset, OffsetRange, Partition, definition::Start};
 use anyhow::{Context as _, Result, anyhow};
 use rdkafka::{
     ClientConfig, ClientContext, Message as _, TopicPartitionList,
@@ -21,8 +21,10 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
     message::BorrowedMessage,
+    statistics::Statistics,
     types::RDKafkaRespErr,
 };
+use thiserror::Error;
 
 use crate::{
     failure::{Refused, Unreachable},
@@ -51,19 +53,59 @@ pub enum Polled<'a> {
     Record(BorrowedMessage<'a>),
     /// A partition was read up to this position, markers passed.
     End(Partition, Offset),
+    /// Kafka does not have the offset that is to be read next; [`GroupConsumer::lost`] says of which partitions.
+    OutOfRange,
     /// Nothing within the time, or an event served.
     Nothing,
 }
 
+/// Offsets that cannot be read from Kafka (any more).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Lost {
+    /// Retention was faster: Kafka begins behind the next offset.
+    #[error("Kafka no longer has the offsets {0}; `anabranch skip-lost` accepts the loss")]
+    Removed(OffsetRange),
+    /// Kafka ends before the next offset: the topic was made anew, or its brokers lost records that were read already.
+    #[error("Kafka ends at offset {end}, before the next offset {next}; was the topic made anew?")]
+    Behind {
+        /// What is to be read next.
+        next: Offset,
+        /// Where Kafka ends.
+        end: Offset,
+    },
+}
+
+impl Lost {
+    /// The nearest offset that Kafka has.
+    #[must_use]
+    pub fn readable(&self) -> Offset {
+        match self {
+            Self::Removed(range) => range.end,
+            Self::Behind { end, .. } => *end,
+        }
+    }
+}
+
+#[derive(Default)]
 struct Events {
     queue: Mutex<Vec<Rebalance>>,
+    ends: Mutex<BTreeMap<Partition, Offset>>,
     closing: AtomicBool,
+    /// Whether an error was said that no record has followed yet.
+    troubled: AtomicBool,
 }
 
 impl ClientContext for Events {
     fn error(&self, error: KafkaError, reason: &str) {
         // Brokers come and go; librdkafka reconnects by itself. A failure that matters shows in the next call.
         tracing::debug!(%error, reason, "kafka client");
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let partitions = statistics.topics.into_values().flat_map(|topic| topic.partitions);
+        // Negative: unknown. A reader of committed records ends at the last stable offset.
+        let known = partitions.filter(|(partition, state)| *partition >= 0 && state.ls_offset >= 0);
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner).extend(known.map(|(partition, state)| (Partition(partition), Offset(state.ls_offset))));
     }
 }
 
@@ -137,19 +179,19 @@ pub async fn check_topic(settings: &Kafka, topic: &str) -> Result<()> {
     }
 }
 
-/// The end of each partition of a topic.
+/// What Kafka has of each partition of a topic.
 ///
 /// # Errors
 /// [`Unreachable`].
-pub fn high_watermarks(settings: &Kafka, topic: &str) -> Result<BTreeMap<Partition, Offset>> {
+pub fn watermarks(settings: &Kafka, topic: &str) -> Result<BTreeMap<Partition, OffsetRange>> {
     let consumer: BaseConsumer = client_config(settings).set("isolation.level", "read_committed").create().context("make a Kafka client")?;
     let metadata = consumer.fetch_metadata(Some(topic), CALL_LIMIT).map_err(|error| unreachable(settings, error))?;
-    let mut ends = BTreeMap::new();
+    let mut ranges = BTreeMap::new();
     for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
-        let (_, high) = consumer.fetch_watermarks(topic, partition.id(), CALL_LIMIT).map_err(|error| unreachable(settings, error))?;
-        ends.insert(Partition(partition.id()), Offset(high));
+        let (low, high) = consumer.fetch_watermarks(topic, partition.id(), CALL_LIMIT).map_err(|error| unreachable(settings, error))?;
+        ranges.insert(Partition(partition.id()), OffsetRange { start: Offset(low), end: Offset(high) });
     }
-    Ok(ends)
+    Ok(ranges)
 }
 
 impl GroupConsumer {
@@ -158,10 +200,12 @@ impl GroupConsumer {
     /// # Errors
     /// When the client properties are wrong.
     pub fn join(settings: &Kafka, layer: &str, source: &str, topic: &str) -> Result<Self> {
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "localhost".to_owned());
+        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned());
+        // Two workers of one source on one host need names of their own.
+        let instance = settings.client.get("group.instance.id").cloned().unwrap_or_else(host);
         let consumer: BaseConsumer<Events> = client_config(settings)
             .set("group.id", format!("anabranch-{layer}-{source}"))
-            .set("group.instance.id", format!("{}-{layer}-{source}", host.trim()))
+            .set("group.instance.id", format!("{instance}-{layer}-{source}"))
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", SESSION_TIMEOUT_MS)
             .set("enable.auto.commit", "false")
@@ -174,7 +218,9 @@ impl GroupConsumer {
             // Bounds what is fetched ahead, in KiB.
             .set("queued.max.messages.kbytes", "32768")
             .set("fetch.wait.max.ms", "100")
-            .create_with_context(Events { queue: Mutex::new(Vec::new()), closing: AtomicBool::new(false) })
+            // The ends of the partitions, without a request of our own.
+            .set("statistics.interval.ms", "1000")
+            .create_with_context(Events::default())
             .context("make a Kafka consumer")?;
         consumer.subscribe(&[topic]).with_context(|| format!("subscribe to topic {topic}"))?;
         Ok(Self { consumer, topic: topic.to_owned() })
@@ -186,15 +232,19 @@ impl GroupConsumer {
         std::mem::take(&mut *self.consumer.context().queue.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The next item.
+    /// The next item. Brokers that do not answer are said once; librdkafka goes on by itself when they are back.
     ///
     /// # Errors
-    /// When the consumer cannot go on: a fatal error, or offsets that Kafka no longer has.
+    /// When the consumer cannot go on.
     pub fn poll(&self, limit: Duration) -> Result<Polled<'_>, KafkaError> {
         match self.consumer.poll(limit) {
             None => Ok(Polled::Nothing),
-            Some(Ok(message)) => Ok(Polled::Record(message)),
+            Some(Ok(message)) => {
+                self.answers();
+                Ok(Polled::Record(message))
+            }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
+                self.answers();
                 // Read here, on the polling thread: nothing behind this item was taken yet.
                 let positions = self.consumer.position()?;
                 let position = positions.find_partition(&self.topic, partition).map(|element| element.offset());
@@ -203,8 +253,47 @@ impl GroupConsumer {
                     _ => Polled::Nothing,
                 })
             }
-            Some(Err(error)) => Err(error),
+            Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => Err(error),
+            Some(Err(error)) => match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => Ok(Polled::OutOfRange),
+                Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::FencedInstanceId) => Err(error),
+                _ => {
+                    if !self.consumer.context().troubled.swap(true, Ordering::Relaxed) {
+                        tracing::warn!(topic = self.topic, %error, "Kafka does not answer; trying on");
+                    }
+                    Ok(Polled::Nothing)
+                }
+            },
         }
+    }
+
+    fn answers(&self) {
+        if self.consumer.context().troubled.swap(false, Ordering::Relaxed) {
+            tracing::info!(topic = self.topic, "Kafka answers again");
+        }
+    }
+
+    /// The ends of the partitions that are read, as the brokers said last; about a second old.
+    #[must_use]
+    pub fn ends(&self) -> BTreeMap<Partition, Offset> {
+        self.consumer.context().ends.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Which of these positions Kafka does not have.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub fn lost(&self, positions: &BTreeMap<Partition, Offset>) -> Result<BTreeMap<Partition, Lost>, KafkaError> {
+        let mut lost = BTreeMap::new();
+        for (partition, next) in positions {
+            let (low, high) = self.consumer.fetch_watermarks(&self.topic, partition.0, CALL_LIMIT)?;
+            if let Some(removed) = OffsetRange::new(*next, Offset(low)).filter(|range| !range.is_empty()) {
+                lost.insert(*partition, Lost::Removed(removed));
+            } else if *next > Offset(high) {
+                lost.insert(*partition, Lost::Behind { next: *next, end: Offset(high) });
+            }
+        }
+        Ok(lost)
     }
 
     fn list(&self, positions: impl IntoIterator<Item = (Partition, Offset)>) -> Result<TopicPartitionList, KafkaError> {
@@ -271,14 +360,6 @@ impl GroupConsumer {
                 }
             }
         })
-    }
-
-    /// The end of a partition now.
-    ///
-    /// # Errors
-    /// When the broker does not answer.
-    pub fn end(&self, partition: Partition) -> Result<Offset, KafkaError> {
-        Ok(Offset(self.consumer.fetch_watermarks(&self.topic, partition.0, CALL_LIMIT)?.1))
     }
 
     /// Tells Kafka how far we are, so that lag tools see it. Truth is in PostgreSQL and in the archive.

@@ -74,6 +74,8 @@ pub struct Pipelines {
 pub struct Speed {
     /// How often live rows are written when that is quick; grows so that it takes at most half of the time.
     pub flush_ms: u64,
+    /// Live rows of one view above its version at which speed stops reading; each takes about 1 kB in every reader.
+    pub live_rows: u64,
 }
 
 /// The archive.
@@ -132,7 +134,7 @@ impl Default for Pipelines {
 
 impl Default for Speed {
     fn default() -> Self {
-        Self { flush_ms: 200 }
+        Self { flush_ms: 200, live_rows: 2_000_000 }
     }
 }
 

@@ -1,7 +1,10 @@
 //! A resolved query → rows: filter, group, merge, finalize, order, limit.
 #![expect(clippy::indexing_slicing, reason = "members of JSON objects made here, or a missing one is NULL")]
 
-use std::{cmp::Ordering, collections::HashMap};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, HashMap},
+};
 
 use anabranch_core::definition::{Exactness, Granularity, View};
 use anabranch_views::{Row, Value, finalize::finalize};
@@ -169,6 +172,10 @@ pub fn lambda(answerable: &Answerable, now_ms: i64) -> Json {
         let map: Map<String, Json> = coverage.iter().map(|(partition, offset)| (partition.to_string(), json!(offset.0))).collect();
         json!({ topic.clone(): map })
     };
+    let mut lost: BTreeMap<String, Vec<[i64; 2]>> = BTreeMap::new();
+    for (partition, range) in &answerable.lost {
+        lost.entry(partition.to_string()).or_default().push([range.start.0, range.end.0]);
+    }
     let (version, live) = answerable.group_counts();
     json!({
         "run": answerable.run,
@@ -178,6 +185,7 @@ pub fn lambda(answerable: &Answerable, now_ms: i64) -> Json {
         "refreshed_ms_ago": (now_ms - answerable.refreshed_ms).max(0),
         "version_groups": version,
         "live_groups": live,
+        "lost": { topic.clone(): lost },
     })
 }
 

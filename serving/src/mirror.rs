@@ -14,7 +14,7 @@ use std::{
 };
 
 use anabranch_core::{
-    Coverage, Offset, Partition,
+    Coverage, Offset, OffsetRange, Partition,
     definition::{Fingerprint, View},
     protocol::{
         EpochId, PartitionRow, RunId,
@@ -66,6 +66,8 @@ pub struct Answerable {
     pub lag_records: i64,
     /// When this was read, milliseconds since 1970.
     pub refreshed_ms: i64,
+    /// Ranges below the coverage whose records nobody has any more: the answer is without them.
+    pub lost: Vec<(Partition, OffsetRange)>,
     version: Option<Arc<Version>>,
     live: Vec<Arc<Groups>>,
 }
@@ -417,15 +419,22 @@ impl State {
                 let reached = reach::reach(loaded, &entry.serving, source.pruned.get(&entry.serving), snapshot);
                 let state = match reached {
                     Ok(reach) => {
+                        let covered = version.map(|version| version.coverage.clone()).unwrap_or_default();
                         let live = reach.epochs.iter().filter_map(|epoch| self.live.get(epoch)?.groups.get(&entry.serving)).cloned().collect();
                         let behind = |(partition, offset): (Partition, Offset)| ends.get(&partition).map_or(0, |end| (end.0 - offset.0).max(0));
                         ViewState::Ready(Arc::new(Answerable {
                             view: Arc::clone(view),
                             run: version.map(|version| version.run),
-                            coverage: version.map(|version| version.coverage.clone()).unwrap_or_default(),
                             lag_records: reach.offsets.iter().map(behind).sum(),
                             offsets: reach.offsets,
                             refreshed_ms: clock::now_ms(),
+                            lost: source
+                                .lost
+                                .iter()
+                                .filter(|(partition, range)| covered.get(*partition).is_some_and(|end| range.start < end))
+                                .copied()
+                                .collect(),
+                            coverage: covered,
                             version: version.cloned(),
                             live,
                         }))

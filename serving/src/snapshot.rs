@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use anabranch_core::{
+    OffsetRange, Partition,
     definition::{Fingerprint, View},
     format,
     protocol::{
@@ -38,6 +39,8 @@ pub(crate) struct SourceSnapshot {
     pub(crate) pruned: BTreeMap<Fingerprint, anabranch_core::Coverage>,
     pub(crate) versions: BTreeMap<Fingerprint, VersionRow>,
     pub(crate) changes: BTreeMap<EpochId, Changes>,
+    /// Ranges that nobody has any more.
+    pub(crate) lost: Vec<(Partition, OffsetRange)>,
 }
 
 /// How an epoch's live rows changed since the mirror looked last.
@@ -98,7 +101,8 @@ async fn read_source(transaction: &Transaction<'_>, source: &str, seen: &(impl S
             changes.insert(epoch.id, change);
         }
     }
-    Ok(SourceSnapshot { definitions, partitions, epochs, pruned, versions, changes })
+    let lost = rows::lost(transaction, source).await?;
+    Ok(SourceSnapshot { definitions, partitions, epochs, pruned, versions, changes, lost })
 }
 
 async fn current_versions(client: &impl GenericClient, source: &str) -> Result<BTreeMap<Fingerprint, VersionRow>> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anabranch_core::Coverage;
+use anabranch_core::{Coverage, OffsetRange, Partition};
 use anabranch_process::{
     Catalog,
     catalog::{definitions, rows},
@@ -41,6 +41,21 @@ pub struct SourceStatus {
     pub runs: Vec<RunStatus>,
     /// Rejected records by reason.
     pub rejected: BTreeMap<String, i64>,
+    /// Why speed reads nothing, where it does not.
+    pub speed_trouble: Option<String>,
+    /// Offsets that nobody has any more, below the coverage of versions.
+    pub lost: Vec<LostStatus>,
+}
+
+/// Offsets that were accepted as lost.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LostStatus {
+    /// Of this partition.
+    pub partition: i32,
+    /// The first one.
+    pub start: i64,
+    /// The first one behind.
+    pub end: i64,
 }
 
 /// One partition.
@@ -60,6 +75,10 @@ pub struct PartitionStatus {
     pub archived_to: i64,
     /// The epoch that owns it.
     pub epoch: Option<i64>,
+    /// Why speed cannot go on with it.
+    pub speed_trouble: Option<String>,
+    /// Why the archive cannot go on with it.
+    pub archive_trouble: Option<String>,
 }
 
 /// One view.
@@ -79,6 +98,10 @@ pub struct ViewStatus {
     pub version_groups: usize,
     /// Live groups above it.
     pub live_groups: usize,
+    /// Why the newest run could not build it.
+    pub failure: Option<String>,
+    /// Whether speed leaves it out because of that; its answers stand.
+    pub left_out: bool,
 }
 
 /// One run.
@@ -114,8 +137,12 @@ pub async fn read(catalog: &Catalog, mirror: &Mirror) -> Result<Status> {
     let mut sources = Vec::new();
     for name in definitions::sources(&client).await? {
         let definitions = definitions::load(&client, &name).await?;
-        let row =
-            client.query_one("SELECT cut_wanted, cut_finished, (SELECT count(*) FROM epoch WHERE source = $1) FROM source WHERE name = $1", &[&name]).await?;
+        let sql = "SELECT cut_wanted, cut_finished, (SELECT count(*) FROM epoch WHERE source = $1), speed_trouble FROM source WHERE name = $1";
+        let row = client.query_one(sql, &[&name]).await?;
+        let sql = "SELECT view, failure, left_out FROM definition JOIN view ON (view.source, view.name, view.wanted) = (definition.source, definition.view, definition.fingerprint) \
+                   WHERE definition.source = $1";
+        let failures: BTreeMap<String, (Option<String>, bool)> =
+            client.query(sql, &[&name]).await?.iter().map(|row| (row.get("view"), (row.get("failure"), row.get("left_out")))).collect();
         let partition = |state: &rows::PartitionState| PartitionStatus {
             partition: state.row.partition.0,
             origin: state.row.origin.0,
@@ -124,6 +151,8 @@ pub async fn read(catalog: &Catalog, mirror: &Mirror) -> Result<Status> {
             lag: (state.high_watermark.0 - state.row.next_offset.0).max(0),
             archived_to: state.archived_to.0,
             epoch: state.row.epoch.map(|epoch| epoch.0),
+            speed_trouble: state.speed_trouble.clone(),
+            archive_trouble: state.archive_trouble.clone(),
         };
         let sql = "SELECT id, kind, to_char(started_at, 'YYYY-MM-DD HH24:MI:SS'), extract(epoch FROM coalesce(ended_at, now()) - started_at)::float8, outcome, records, \
                    (SELECT count(*) FROM drift WHERE drift.run = run.id), error FROM run WHERE source = $1 ORDER BY id DESC LIMIT $2";
@@ -144,8 +173,10 @@ pub async fn read(catalog: &Catalog, mirror: &Mirror) -> Result<Status> {
             cut_finished: row.get(1),
             epochs: usize::try_from(row.get::<_, i64>(2))?,
             partitions: rows::partitions(&client, &name).await?.iter().map(partition).collect(),
-            views: definitions.views.iter().map(|entry| view(&entry.name, states.get(&entry.name))).collect(),
+            views: definitions.views.iter().map(|entry| view(&entry.name, states.get(&entry.name), failures.get(&entry.name))).collect(),
             runs: runs.iter().map(run).collect(),
+            speed_trouble: row.get(3),
+            lost: rows::lost(&client, &name).await?.into_iter().map(lost).collect(),
             rejected: rejected(states.get(&definitions.source.rejected_view())),
             source: name,
         });
@@ -153,7 +184,12 @@ pub async fn read(catalog: &Catalog, mirror: &Mirror) -> Result<Status> {
     Ok(Status { sources })
 }
 
-fn view(name: &str, state: Option<&ViewState>) -> ViewStatus {
+fn lost((partition, range): (Partition, OffsetRange)) -> LostStatus {
+    LostStatus { partition: partition.0, start: range.start.0, end: range.end.0 }
+}
+
+fn view(name: &str, state: Option<&ViewState>, failure: Option<&(Option<String>, bool)>) -> ViewStatus {
+    let (failure, left_out) = failure.cloned().unwrap_or_default();
     let empty = ViewStatus {
         view: name.to_owned(),
         state: "being built",
@@ -162,6 +198,8 @@ fn view(name: &str, state: Option<&ViewState>) -> ViewStatus {
         offsets: Coverage::default(),
         version_groups: 0,
         live_groups: 0,
+        failure,
+        left_out,
     };
     let Some(ViewState::Ready(answerable)) = state else { return empty };
     let (version_groups, live_groups) = answerable.group_counts();

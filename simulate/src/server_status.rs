@@ -32,6 +32,8 @@ const MEAN_DELAY_SECONDS: f64 = 600.0;
 const LONGEST_DELAY_SECONDS: f64 = 86_400.0;
 /// Event time advances at this rate when events are produced as fast as possible.
 const NOMINAL_RATE: f64 = 1_000.0;
+/// A broker that does not answer within this time counts as not there.
+const CALL_LIMIT: Duration = Duration::from_secs(10);
 const QUEUE_WAIT: Duration = Duration::from_millis(5);
 const FLUSH_LIMIT: Duration = Duration::from_secs(60);
 
@@ -154,7 +156,8 @@ fn break_event(event: &serde_json::Value, number: u64) -> Vec<u8> {
 pub async fn create_topic(config: &ClientConfig, topic: &str, partitions: i32) -> Result<()> {
     let admin: AdminClient<DefaultClientContext> = config.create().context("make a Kafka client")?;
     let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
-    let results = admin.create_topics([&new], &AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)))).await?;
+    let options = AdminOptions::new().request_timeout(Some(CALL_LIMIT)).operation_timeout(Some(CALL_LIMIT));
+    let results = admin.create_topics([&new], &options).await?;
     match results.into_iter().next() {
         Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) | None => Ok(()),
         Some(Err((_, code))) => bail!("topic {topic} cannot be made: {code}"),

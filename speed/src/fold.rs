@@ -51,7 +51,7 @@ impl LiveView {
 impl Fold {
     pub(crate) fn new(definitions: &SourceDefinitions, positions: &BTreeMap<Partition, Offset>) -> Self {
         let mut sets: BTreeMap<Fingerprint, Vec<Arc<View>>> = BTreeMap::new();
-        for view in definitions.definitions.values() {
+        for view in definitions.definitions.values().filter(|view| !definitions.left_out.contains(&view.fingerprint)) {
             sets.entry(view.source.columns_fingerprint()).or_default().push(Arc::clone(view));
         }
         let set = |views: Vec<Arc<View>>| {
@@ -127,6 +127,11 @@ impl Fold {
     /// Every partition of the epoch, from where it is flushed to where it is folded.
     pub(crate) fn advances(&self) -> Vec<Advance> {
         self.positions.iter().map(|(partition, (from, to))| Advance { partition: *partition, from: *from, to: *to }).collect()
+    }
+
+    /// Up to where each partition is folded.
+    pub(crate) fn positions(&self) -> BTreeMap<Partition, Offset> {
+        self.positions.iter().map(|(partition, (_, folded))| (*partition, *folded)).collect()
     }
 
     /// Everything folded is flushed and committed.

@@ -65,6 +65,18 @@ pub(crate) async fn unknown(client: &Client, source: &str, wanted: &BTreeSet<Par
     Ok(wanted.difference(&known).copied().collect())
 }
 
+/// Where speed reads on, of the partitions that have a row.
+pub(crate) async fn positions(client: &Client, source: &str, wanted: &BTreeSet<Partition>) -> Result<BTreeMap<Partition, Offset>> {
+    let known = rows::partitions(client, source).await?.into_iter().map(|state| (state.row.partition, state.row.next_offset));
+    Ok(known.filter(|(partition, _)| wanted.contains(partition)).collect())
+}
+
+/// Notes why a partition cannot go on, or that it can.
+pub(crate) async fn trouble(client: &Client, source: &str, partition: Partition, trouble: Option<&str>) -> Result<()> {
+    client.execute("UPDATE partition SET speed_trouble = $3 WHERE source = $1 AND partition = $2", &[&source, &partition.0, &trouble]).await?;
+    Ok(())
+}
+
 /// Opens an epoch over `wanted`. `fold` is flushed first where it is given: a cut, a rebalance, new definitions.
 pub(crate) async fn open(
     client: &mut Client,
@@ -125,7 +137,7 @@ async fn write_opening(transaction: &Transaction<'_>, definitions: &SourceDefini
     transaction.execute("UPDATE partition SET epoch = NULL WHERE source = $1 AND partition = ANY($2)", &[source, &released]).await?;
     let epoch = EpochId(transaction.query_one("SELECT nextval('epoch_id')", &[]).await?.get(0));
     if !plan.begins.is_empty() {
-        let fingerprints: Vec<String> = definitions.fingerprints().into_iter().map(|fingerprint| fingerprint.0).collect();
+        let fingerprints: Vec<String> = definitions.folded().into_iter().map(|fingerprint| fingerprint.0).collect();
         transaction
             .execute("INSERT INTO epoch (id, source, cut, definitions) VALUES ($1, $2, $3, $4)", &[&epoch.0, source, &plan.cut.0, &fingerprints])
             .await?;
@@ -191,12 +203,6 @@ pub(crate) async fn watermarks(client: &Client, source: &str, ends: &BTreeMap<Pa
                UPDATE partition SET high_watermark = ends.high FROM ends, free \
                WHERE partition.source = $1 AND partition.partition = ends.partition AND free.partition = ends.partition AND partition.high_watermark < ends.high";
     client.execute(sql, &[&source, &partitions, &offsets]).await?;
-    Ok(())
-}
-
-/// Readers follow the log or read live rows; nobody needs old messages.
-pub(crate) async fn forget_old_flushes(client: &Client) -> Result<()> {
-    client.execute("DELETE FROM flush WHERE flushed_at < now() - interval '2 minutes'", &[]).await?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future::Future,
     time::{Duration, Instant},
 };
 
@@ -15,13 +16,13 @@ use anabranch_core::{
 use anabranch_process::{
     Catalog, Settings,
     catalog::definitions::{self, SourceDefinitions},
-    kafka::{self, GroupConsumer, Polled, Rebalance},
+    kafka::{self, GroupConsumer, Lost, Polled, Rebalance},
 };
 use anyhow::{Context, Result, bail};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::watch, time::timeout};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info};
 
 use crate::{
     fold::Fold,
@@ -35,9 +36,12 @@ const EPOCH_GROUPS: usize = 400_000;
 /// A transaction that met a deadlock is repeated from memory this often.
 const REPEATS: u32 = 3;
 const WATERMARK_INTERVAL: Duration = Duration::from_secs(1);
-const FORGET_INTERVAL: Duration = Duration::from_secs(60);
+/// How often partitions that cannot go on are looked at again.
+const STOPPED_INTERVAL: Duration = Duration::from_secs(2);
 /// Without an answer for this long a statement counts as failed, and its outcome as unknown.
 const STATEMENT_LIMIT_MS: u32 = 30_000;
+/// As long again for a transaction of several statements, and for a server that is not there to keep its own limit.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 struct Open {
     epoch: EpochId,
@@ -55,13 +59,19 @@ pub(crate) struct Worker<'a> {
     reading: BTreeSet<Partition>,
     /// Partitions that the group gives and that wait for the next opening.
     given: BTreeSet<Partition>,
+    /// Partitions that the group gives and that cannot go on.
+    stopped: BTreeMap<Partition, Lost>,
+    /// Partitions that librdkafka has and does not fetch: stopped ones, all at the limit of live rows.
+    paused: BTreeSet<Partition>,
     open: Option<Open>,
     interval: Duration,
+    /// Why nothing is read: a view has too many live rows.
+    limit: watch::Receiver<Option<String>>,
 }
 
 impl<'a> Worker<'a> {
     /// Works until `stop`, or until something fails; then the next worker begins from the database.
-    pub(crate) fn run(settings: &'a Settings, catalog: &Catalog, source: &str, stop: &CancellationToken) -> Result<()> {
+    pub(crate) fn run(settings: &'a Settings, catalog: &Catalog, source: &str, limit: watch::Receiver<Option<String>>, stop: &CancellationToken) -> Result<()> {
         let runtime = Handle::current();
         let client = runtime.block_on(catalog.connect())?;
         runtime.block_on(client.batch_execute(&format!("SET statement_timeout = {STATEMENT_LIMIT_MS}")))?;
@@ -70,14 +80,32 @@ impl<'a> Worker<'a> {
         let consumer = GroupConsumer::join(&settings.kafka, "speed", source, &definitions.source.topic)?;
         info!(source, topic = definitions.source.topic, "started speed worker");
         let interval = Duration::from_millis(settings.speed.flush_ms);
-        let mut worker = Self { settings, runtime, client, definitions, consumer, reading: BTreeSet::new(), given: BTreeSet::new(), open: None, interval };
+        let mut worker = Self {
+            settings,
+            runtime,
+            client,
+            definitions,
+            consumer,
+            reading: BTreeSet::new(),
+            given: BTreeSet::new(),
+            stopped: BTreeMap::new(),
+            paused: BTreeSet::new(),
+            open: None,
+            interval,
+            limit,
+        };
         worker.work(stop)
+    }
+
+    /// Waits for the database, but not for ever: a server that is stopped or cut off would hold the worker.
+    fn wait<T>(runtime: &Handle, statement: impl Future<Output = Result<T>>) -> Result<T> {
+        runtime.block_on(async { timeout(ANSWER_LIMIT, statement).await.context("PostgreSQL did not answer in time")? })
     }
 
     fn work(&mut self, stop: &CancellationToken) -> Result<()> {
         let mut next_flush = Instant::now() + self.interval;
         let mut next_watermarks = Instant::now();
-        let mut next_forget = Instant::now() + FORGET_INTERVAL;
+        let mut next_look = Instant::now();
         while !stop.is_cancelled() {
             for event in self.consumer.rebalances() {
                 self.rebalance(event)?;
@@ -85,6 +113,7 @@ impl<'a> Worker<'a> {
             if !self.given.is_empty() || (self.open.is_none() && !self.reading.is_empty()) {
                 self.open_epoch()?;
             }
+            self.pause_at_limit()?;
             self.poll(next_flush)?;
             if Instant::now() >= next_flush {
                 let began = Instant::now();
@@ -97,9 +126,9 @@ impl<'a> Worker<'a> {
                 next_watermarks = Instant::now() + WATERMARK_INTERVAL;
                 self.store_watermarks()?;
             }
-            if Instant::now() >= next_forget {
-                next_forget = Instant::now() + FORGET_INTERVAL;
-                self.runtime.block_on(store::forget_old_flushes(&self.client))?;
+            if Instant::now() >= next_look {
+                next_look = Instant::now() + STOPPED_INTERVAL;
+                self.look_after_stopped()?;
             }
         }
         self.flush()?;
@@ -114,12 +143,19 @@ impl<'a> Worker<'a> {
                 if partitions.is_empty() {
                     self.consumer.assign(&BTreeMap::new()).context("accept an empty assignment")?;
                 }
-                self.given.extend(partitions);
+                self.given.extend(partitions.iter().copied());
+                for (partition, lost) in self.lost(&partitions)? {
+                    // librdkafka waits for an answer of every partition; this one is paused at once.
+                    self.consumer.assign(&BTreeMap::from([(partition, lost.readable())])).context("accept a partition")?;
+                    self.stop(partition, lost)?;
+                }
             }
             Rebalance::Revoked(partitions) => {
                 info!(source = self.definitions.source.name, partitions = partitions.len(), "gave partitions back");
                 self.given.retain(|partition| !partitions.contains(partition));
                 self.reading.retain(|partition| !partitions.contains(partition));
+                self.stopped.retain(|partition, _| !partitions.contains(partition));
+                self.paused.retain(|partition| !partitions.contains(partition));
                 let opened = if self.open.is_some() { self.open_epoch() } else { Ok(()) };
                 self.consumer.unassign(&partitions).context("give partitions back")?;
                 opened?;
@@ -136,7 +172,7 @@ impl<'a> Worker<'a> {
         }
         let wanted: BTreeSet<Partition> = self.reading.union(&self.given).copied().collect();
         let mut origins = BTreeMap::new();
-        for partition in self.runtime.block_on(store::unknown(&self.client, &source, &wanted))? {
+        for partition in Self::wait(&self.runtime, store::unknown(&self.client, &source, &wanted))? {
             let origin =
                 self.consumer.origin(partition, self.definitions.source.start).with_context(|| format!("ask for the origin of partition {partition}"))?;
             origins.insert(partition, origin);
@@ -144,14 +180,14 @@ impl<'a> Worker<'a> {
         let mut opened = None;
         for repeat in 0.. {
             let old = (self.open.as_ref().map(|open| open.epoch), self.open.as_ref().map(|open| &open.fold));
-            match self.runtime.block_on(store::open(&mut self.client, &self.definitions, &wanted, &origins, old)) {
+            match Self::wait(&self.runtime, store::open(&mut self.client, &self.definitions, &wanted, &origins, old)) {
                 Ok(Opening::Done(done)) => {
                     opened = Some(done);
                     break;
                 }
                 Ok(Opening::OtherDefinitions) => {
                     // The old epoch's states stay valid: they were folded by the definitions that its row names.
-                    self.definitions = self.runtime.block_on(definitions::load(&self.client, &source))?;
+                    self.definitions = Self::wait(&self.runtime, definitions::load(&self.client, &source))?;
                 }
                 Err(error) if store::is_transient(&error) && repeat < REPEATS => debug!(error = format!("{error:#}"), "repeating an opening"),
                 Err(error) if store::is_fenced(&error) => {
@@ -162,12 +198,16 @@ impl<'a> Worker<'a> {
             }
         }
         let Some(opened) = opened else { bail!("no epoch could be opened") };
-        let begins: BTreeMap<Partition, Offset> =
-            opened.positions.iter().filter(|(partition, _)| self.given.contains(partition)).map(|(partition, offset)| (*partition, *offset)).collect();
-        if !self.given.is_empty() {
+        let given = opened.positions.iter().filter(|(partition, _)| self.given.contains(partition)).map(|(partition, offset)| (*partition, *offset));
+        let (again, begins): (BTreeMap<Partition, Offset>, BTreeMap<Partition, Offset>) = given.partition(|(partition, _)| self.paused.contains(partition));
+        if !begins.is_empty() {
             self.consumer.assign(&begins).context("begin to read")?;
-            self.reading.append(&mut self.given);
         }
+        if !again.is_empty() {
+            self.consumer.resume_from(&again).context("read again")?;
+            self.paused.retain(|partition| !again.contains_key(partition));
+        }
+        self.reading.append(&mut self.given);
         debug!(source, epoch = opened.epoch.0, cut = opened.cut.0, partitions = wanted.len(), "opened epoch");
         let fold = Fold::new(&self.definitions, &opened.positions);
         self.open = (!wanted.is_empty()).then_some(Open { epoch: opened.epoch, cut: opened.cut, fold });
@@ -179,9 +219,10 @@ impl<'a> Worker<'a> {
         let old = self.open.take().map(|open| open.epoch);
         let reading = self.reading.clone();
         self.consumer.pause(&reading).context("pause")?;
-        let opening = self.runtime.block_on(store::open(&mut self.client, &self.definitions, &reading, &BTreeMap::new(), (old, None)))?;
+        let opening = Self::wait(&self.runtime, store::open(&mut self.client, &self.definitions, &reading, &BTreeMap::new(), (old, None)))?;
         let Opening::Done(opened) = opening else { bail!("the definitions changed while an epoch was opened") };
         self.consumer.resume_from(&opened.positions).context("read again from next_offset")?;
+        self.paused.retain(|partition| !reading.contains(partition));
         let fold = Fold::new(&self.definitions, &opened.positions);
         self.open = (!reading.is_empty()).then_some(Open { epoch: opened.epoch, cut: opened.cut, fold });
         Ok(())
@@ -202,6 +243,7 @@ impl<'a> Worker<'a> {
                         open.fold.pass(partition, position);
                     }
                 }
+                Polled::OutOfRange => return self.set_unreadable_aside(),
                 Polled::Nothing => break,
             }
             if Instant::now() >= until || self.open.as_ref().is_none_or(|open| open.fold.waiting() >= CHUNK_RECORDS) {
@@ -217,7 +259,7 @@ impl<'a> Worker<'a> {
     fn flush(&mut self) -> Result<()> {
         let Some(open) = &mut self.open else { return Ok(()) };
         let source = &self.definitions.source.name;
-        let wishes = self.runtime.block_on(store::wishes(&self.client, source))?;
+        let wishes = Self::wait(&self.runtime, store::wishes(&self.client, source))?;
         if wishes.cut > open.cut || wishes.definitions != self.definitions.number || open.fold.group_count() > EPOCH_GROUPS {
             return self.open_epoch();
         }
@@ -225,7 +267,7 @@ impl<'a> Worker<'a> {
             return Ok(());
         }
         for repeat in 0.. {
-            match self.runtime.block_on(store::flush(&mut self.client, source, open.epoch, &open.fold)) {
+            match Self::wait(&self.runtime, store::flush(&mut self.client, source, open.epoch, &open.fold)) {
                 Ok(()) => break,
                 Err(error) if store::is_transient(&error) && repeat < REPEATS => debug!(error = format!("{error:#}"), "repeating a flush"),
                 Err(error) if store::is_fenced(&error) => {
@@ -240,18 +282,76 @@ impl<'a> Worker<'a> {
     }
 
     fn store_watermarks(&mut self) -> Result<()> {
-        let mut ends = BTreeMap::new();
-        for partition in &self.reading {
-            match self.consumer.end(*partition) {
-                Ok(end) => {
-                    ends.insert(*partition, end);
-                }
-                Err(error) => {
-                    warn!(source = self.definitions.source.name, %partition, %error, "could not ask for the end of a partition");
-                    break;
-                }
-            }
+        let ends = self.consumer.ends();
+        Self::wait(&self.runtime, store::watermarks(&self.client, &self.definitions.source.name, &ends))
+    }
+
+    /// Kafka lost the next offset of partitions that are read: they leave the epoch, the others go on.
+    fn set_unreadable_aside(&mut self) -> Result<()> {
+        if let Some(open) = &mut self.open {
+            open.fold.fold()?;
         }
-        self.runtime.block_on(store::watermarks(&self.client, &self.definitions.source.name, &ends))
+        self.flush()?;
+        for (partition, lost) in self.lost(&self.reading)? {
+            self.stop(partition, lost)?;
+        }
+        // Whatever librdkafka stopped to fetch, and Kafka has, is read on.
+        let positions = self.open.as_ref().map(|open| open.fold.positions()).unwrap_or_default();
+        let positions = positions.into_iter().filter(|(partition, _)| self.reading.contains(partition) && !self.paused.contains(partition)).collect();
+        self.consumer.resume_from(&positions).context("read on")?;
+        self.open_epoch()
+    }
+
+    fn lost(&self, partitions: &BTreeSet<Partition>) -> Result<BTreeMap<Partition, Lost>> {
+        let positions = Self::wait(&self.runtime, store::positions(&self.client, &self.definitions.source.name, partitions))?;
+        self.consumer.lost(&positions).context("ask which offsets Kafka has")
+    }
+
+    fn stop(&mut self, partition: Partition, lost: Lost) -> Result<()> {
+        let source = &self.definitions.source.name;
+        error!(source, %partition, "{lost}; the other partitions go on");
+        self.consumer.pause(&BTreeSet::from([partition])).context("pause")?;
+        Self::wait(&self.runtime, store::trouble(&self.client, source, partition, Some(&lost.to_string())))?;
+        self.given.remove(&partition);
+        self.reading.remove(&partition);
+        self.paused.insert(partition);
+        self.stopped.insert(partition, lost);
+        Ok(())
+    }
+
+    /// Whether somebody skipped what was lost, or Kafka has it again.
+    fn look_after_stopped(&mut self) -> Result<()> {
+        if self.stopped.is_empty() {
+            return Ok(());
+        }
+        let partitions: BTreeSet<Partition> = self.stopped.keys().copied().collect();
+        let lost = self.lost(&partitions)?;
+        for partition in partitions.into_iter().filter(|partition| !lost.contains_key(partition)) {
+            let source = &self.definitions.source.name;
+            info!(source, %partition, "goes on");
+            Self::wait(&self.runtime, store::trouble(&self.client, source, partition, None))?;
+            self.stopped.remove(&partition);
+            self.given.insert(partition);
+        }
+        Ok(())
+    }
+
+    /// While a view has too many live rows nothing is read; cuts are answered and epochs opened all the same.
+    fn pause_at_limit(&mut self) -> Result<()> {
+        let at_limit = self.limit.borrow().is_some();
+        let fetched: BTreeSet<Partition> = self.reading.iter().filter(|partition| self.paused.contains(partition) != at_limit).copied().collect();
+        if fetched.is_empty() {
+            return Ok(());
+        }
+        if at_limit {
+            self.consumer.pause(&fetched).context("pause")?;
+            self.paused.extend(fetched);
+        } else {
+            let folded = self.open.as_ref().map(|open| open.fold.positions()).unwrap_or_default();
+            let positions = folded.into_iter().filter(|(partition, _)| fetched.contains(partition)).collect();
+            self.consumer.resume_from(&positions).context("read on")?;
+            self.paused.retain(|partition| !positions.contains_key(partition));
+        }
+        Ok(())
     }
 }

@@ -18,7 +18,7 @@ use anabranch_core::{
 use anabranch_process::{
     Catalog, Settings, Warehouse,
     catalog::{definitions, rows},
-    kafka::{self, GroupConsumer, Polled, Rebalance},
+    kafka::{self, GroupConsumer, Lost, Polled, Rebalance},
 };
 use anyhow::{Context, Result};
 use futures::future::try_join_all;
@@ -29,7 +29,7 @@ use rdkafka::{
 use tokio::runtime::Handle;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, error, info};
 
 use super::{
     commit::{self, Committed},
@@ -39,6 +39,8 @@ use super::{
 
 /// How often rotation, cuts and reports are looked after.
 const LOOK: Duration = Duration::from_millis(250);
+/// How often partitions that cannot go on are looked at again.
+const STOPPED_INTERVAL: Duration = Duration::from_secs(2);
 /// Records between two looks at the clock.
 const POLL_RECORDS: usize = 4_096;
 
@@ -61,6 +63,8 @@ pub(super) struct Archiver<'a> {
     definitions: i64,
     consumer: GroupConsumer,
     slots: BTreeMap<Partition, Slot>,
+    /// Partitions that the group gives and that cannot go on; librdkafka has them, paused.
+    stopped: BTreeMap<Partition, Lost>,
 }
 
 impl<'a> Archiver<'a> {
@@ -71,12 +75,14 @@ impl<'a> Archiver<'a> {
         runtime.block_on(kafka::check_topic(&settings.kafka, &loaded.source.topic))?;
         let consumer = GroupConsumer::join(&settings.kafka, "archive", source, &loaded.source.topic)?;
         info!(source, topic = loaded.source.topic, "started archiver");
-        let mut archiver = Self { settings, warehouse, runtime, client, source: loaded.source, definitions: loaded.number, consumer, slots: BTreeMap::new() };
+        let (slots, stopped) = (BTreeMap::new(), BTreeMap::new());
+        let (source, definitions) = (loaded.source, loaded.number);
+        let mut archiver = Self { settings, warehouse, runtime, client, source, definitions, consumer, slots, stopped };
         archiver.work(stop)
     }
 
     fn work(&mut self, stop: &CancellationToken) -> Result<()> {
-        let mut next_look = Instant::now();
+        let (mut next_look, mut next_look_at_stopped) = (Instant::now(), Instant::now());
         while !stop.is_cancelled() {
             for event in self.consumer.rebalances() {
                 self.rebalance(event)?;
@@ -85,6 +91,10 @@ impl<'a> Archiver<'a> {
             if Instant::now() >= next_look {
                 next_look = Instant::now() + LOOK;
                 self.look()?;
+            }
+            if Instant::now() >= next_look_at_stopped {
+                next_look_at_stopped = Instant::now() + STOPPED_INTERVAL;
+                self.look_after_stopped()?;
             }
         }
         // What is open is committed, so that a restart reads little again.
@@ -103,11 +113,15 @@ impl<'a> Archiver<'a> {
                     self.slots.insert(partition, Slot { committed: start, position: start, reported: Offset(-1), open: None });
                     positions.insert(partition, start);
                 }
+                let lost = self.consumer.lost(&positions).context("ask which offsets Kafka has")?;
+                positions.extend(lost.iter().map(|(partition, lost)| (*partition, lost.readable())));
                 self.consumer.assign(&positions).context("begin to read")?;
+                self.set_aside(lost)?;
             }
             Rebalance::Revoked(partitions) => {
                 let sealed = self.seal(&partitions.iter().copied().collect::<Vec<_>>());
                 self.slots.retain(|partition, _| !partitions.contains(partition));
+                self.stopped.retain(|partition, _| !partitions.contains(partition));
                 self.consumer.unassign(&partitions).context("give partitions back")?;
                 sealed?;
             }
@@ -156,7 +170,51 @@ impl<'a> Archiver<'a> {
                         slot.open.iter_mut().for_each(|(file, _)| file.pass(position));
                     }
                 }
+                Polled::OutOfRange => return self.set_unreadable_aside(),
                 Polled::Nothing => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Kafka lost the next offset of partitions that are read: what is open of them is committed, the others go on.
+    fn set_unreadable_aside(&mut self) -> Result<()> {
+        let positions: BTreeMap<Partition, Offset> = self.slots.iter().map(|(partition, slot)| (*partition, slot.position)).collect();
+        let lost = self.consumer.lost(&positions).context("ask which offsets Kafka has")?;
+        self.seal(&lost.keys().copied().collect::<Vec<_>>())?;
+        // Whatever librdkafka stopped to fetch, and Kafka has, is read on.
+        let others = positions.into_iter().filter(|(partition, _)| !lost.contains_key(partition)).collect();
+        self.consumer.resume_from(&others).context("read on")?;
+        self.set_aside(lost)
+    }
+
+    fn set_aside(&mut self, lost: BTreeMap<Partition, Lost>) -> Result<()> {
+        for (partition, lost) in lost {
+            error!(source = self.source.name, %partition, "{lost}; the other partitions go on");
+            self.consumer.pause(&BTreeSet::from([partition])).context("pause")?;
+            self.trouble(partition, Some(&lost.to_string()))?;
+            self.slots.remove(&partition);
+            self.stopped.insert(partition, lost);
+        }
+        Ok(())
+    }
+
+    fn trouble(&self, partition: Partition, trouble: Option<&str>) -> Result<()> {
+        let sql = "UPDATE partition SET archive_trouble = $3 WHERE source = $1 AND partition = $2";
+        self.runtime.block_on(self.client.execute(sql, &[&self.source.name, &partition.0, &trouble]))?;
+        Ok(())
+    }
+
+    /// Whether somebody skipped what was lost, or Kafka has it again.
+    fn look_after_stopped(&mut self) -> Result<()> {
+        for partition in self.stopped.keys().copied().collect::<Vec<_>>() {
+            let start = self.start_of(partition)?;
+            if self.consumer.lost(&BTreeMap::from([(partition, start)])).context("ask which offsets Kafka has")?.is_empty() {
+                info!(source = self.source.name, %partition, "goes on");
+                self.trouble(partition, None)?;
+                self.stopped.remove(&partition);
+                self.consumer.resume_from(&BTreeMap::from([(partition, start)])).context("read on")?;
+                self.slots.insert(partition, Slot { committed: start, position: start, reported: Offset(-1), open: None });
             }
         }
         Ok(())

@@ -41,6 +41,8 @@ pub struct Footer {
     pub columns: Fingerprint,
     /// The number of rows.
     pub records: i64,
+    /// Whether the file stands for records that nobody has any more: it has no rows, and covers its range.
+    pub lost: bool,
 }
 
 /// Reads a footer.
@@ -71,6 +73,7 @@ pub fn footer(path: &str, metadata: &ParquetMetaData) -> Result<Footer> {
         uuid: value("anabranch.uuid")?.parse()?,
         columns: Fingerprint(value("anabranch.columns")?),
         records: metadata.file_metadata().num_rows(),
+        lost: value("anabranch.lost").is_ok(),
     })
 }
 
@@ -212,6 +215,20 @@ impl OpenFile {
     pub async fn seal(mut self) -> Result<SealedFile> {
         assert!(self.records > 0, "a file without records is never sealed");
         self.encode().await?;
+        self.complete().await
+    }
+
+    /// Completes a file that says: the records up to `end` are lost. The one exception to a file having a record.
+    ///
+    /// # Errors
+    /// When the warehouse fails.
+    pub async fn seal_lost(mut self, end: Offset) -> Result<SealedFile> {
+        self.end = end;
+        self.parquet.append_key_value_metadata(KeyValue::new("anabranch.lost".to_owned(), "true".to_owned()));
+        self.complete().await
+    }
+
+    async fn complete(mut self) -> Result<SealedFile> {
         let entries = [
             ("anabranch.format", format::ARCHIVE.to_string()),
             ("anabranch.topic", self.name.topic.clone()),

@@ -38,6 +38,8 @@ pub struct Verified {
     pub records: i64,
     /// Every gap, overlap and file without its records.
     pub findings: Vec<Finding>,
+    /// Offsets that `skip-lost` accepted as lost: no fault, but not forgotten.
+    pub lost: Vec<(Partition, OffsetRange)>,
 }
 
 /// Checks that the files of a source tile `[origin, archived end)` of every partition, and that nothing is missing below
@@ -58,6 +60,7 @@ pub async fn verify(client: &Client, warehouse: &Warehouse, source: &str) -> Res
                 find(format!("{} holds {}, which is not what its name says", name.path(source), footer.range));
             }
         }
+        verified.lost.extend(files.iter().filter(|(_, footer)| footer.lost).map(|(_, footer)| (partition, footer.range)));
         let ranges: Vec<OffsetRange> = files.iter().map(|(_, footer)| footer.range).collect();
         for fault in archive::tile(&ranges, state.row.origin) {
             find(fault.to_string());

@@ -79,7 +79,7 @@ async fn look(client: &mut Client, definitions: &SourceDefinitions) -> Result<St
         return Err(NothingRead { name: source.clone() }.into());
     }
     let cuts = Cuts { wanted, finished, partitions: &partitions, answers: &answers, epochs: &epochs };
-    Ok(cut::step(cuts, &definitions.wanted()))
+    Ok(cut::step(cuts, &definitions.awaited()))
 }
 
 /// Batch's own cut of partitions whose worker does not answer; each is fenced, so that a worker that continues later

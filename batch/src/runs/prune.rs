@@ -7,7 +7,7 @@ use anabranch_core::{
     definition::Fingerprint,
     protocol::{EpochId, prune},
 };
-use anabranch_process::catalog::{definitions, rows};
+use anabranch_process::catalog::{definitions, live, rows};
 use anyhow::Result;
 use tokio_postgres::{Client, GenericClient, Transaction};
 use tracing::debug;
@@ -32,7 +32,8 @@ async fn forget_left(client: &mut Client, source: &str) -> Result<()> {
     let transaction = client.transaction().await?;
     // Nobody applies, publishes or opens an epoch meanwhile.
     transaction.execute("SELECT 1 FROM source WHERE name = $1 FOR UPDATE", &[&source]).await?;
-    let kept = definitions::load(&transaction, source).await?.fingerprints();
+    live::lock_folding(&transaction, source).await?;
+    let kept = definitions::load(&transaction, source).await?.kept();
     let epochs = rows::epochs(&transaction, source).await?;
     let mut pruned = rows::pruned(&transaction, source).await?;
     let sql = "SELECT fingerprint FROM definition WHERE source = $1 AND to_regclass('live_' || fingerprint) IS NOT NULL";
@@ -58,6 +59,7 @@ async fn forget_left(client: &mut Client, source: &str) -> Result<()> {
 /// By DELETE, never TRUNCATE, which an older snapshot would see as an empty table.
 async fn prune_definition(transaction: &Transaction<'_>, source: &str, fingerprint: &Fingerprint, after_seconds: u64) -> Result<()> {
     transaction.execute("SELECT 1 FROM source WHERE name = $1 FOR SHARE", &[&source]).await?;
+    live::lock_folding(transaction, source).await?;
     let sql = "SELECT coverage, extract(epoch FROM now() - published_at)::bigint FROM version WHERE source = $1 AND fingerprint = $2 ORDER BY run DESC LIMIT 2";
     let versions = transaction.query(sql, &[&source, &fingerprint.0]).await?;
     let [current, previous] = versions.as_slice() else { return Ok(()) };
@@ -84,6 +86,7 @@ async fn store_pruned(client: &impl GenericClient, source: &str, fingerprint: &F
 
 /// An epoch goes when it is pruned for every definition that it holds.
 async fn remove_epochs(transaction: &Transaction<'_>, source: &str) -> Result<()> {
+    live::lock_folding(transaction, source).await?;
     let pruned = rows::pruned(transaction, source).await?;
     let owners: BTreeSet<EpochId> = rows::partitions(transaction, source).await?.into_iter().filter_map(|state| state.row.epoch).collect();
     let epochs = rows::epochs(transaction, source).await?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anabranch_core::{
-    Coverage,
+    Coverage, OffsetRange, Partition,
     definition::Fingerprint,
     protocol::{
         CutNumber, RunId,
@@ -12,7 +12,7 @@ use anabranch_core::{
 };
 use anabranch_process::catalog::rows;
 use anyhow::{Context, Result, bail};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Transaction};
 
 use super::Built;
 
@@ -28,10 +28,19 @@ pub(super) struct Goal<'a> {
 pub(super) struct Outcome {
     pub(super) published: Vec<String>,
     pub(super) refused: Vec<(String, String)>,
+    /// Views whose new definition not every epoch folds yet: the next cut takes them.
+    pub(super) waiting: Vec<String>,
 }
 
-/// `failed` = how many views could not be built.
-pub(super) async fn publish(client: &mut Client, source: &str, goal: Goal<'_>, built: &[Built], failed: usize) -> Result<Outcome> {
+/// `failed` = the views that could not be built, with the reason; `lost` = ranges below the coverage that nobody has.
+pub(super) async fn publish(
+    client: &mut Client,
+    source: &str,
+    goal: Goal<'_>,
+    built: &[Built],
+    failed: &[(Fingerprint, String)],
+    lost: &[(Partition, OffsetRange)],
+) -> Result<Outcome> {
     let Goal { run, cut, coverage } = goal;
     let transaction = client.transaction().await?;
     let row = transaction.query_one("SELECT running FROM source WHERE name = $1 FOR UPDATE", &[&source]).await?;
@@ -55,6 +64,8 @@ pub(super) async fn publish(client: &mut Client, source: &str, goal: Goal<'_>, b
                 let sql = "INSERT INTO version (source, view, fingerprint, run, previous_run, cut, coverage, folder) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
                 let coverage = rows::coverage_json(coverage);
                 transaction.execute(sql, &[&source, &view.name, &view.fingerprint.0, &run.0, &previous, &cut.0, &coverage, &built.folder]).await?;
+                transaction.execute("UPDATE definition SET failure = NULL WHERE source = $1 AND fingerprint = $2", &[&source, &view.fingerprint.0]).await?;
+                let_in_again(&transaction, source, &view.fingerprint).await?;
                 if switches {
                     replaced.insert(view.name.clone());
                     transaction.execute("UPDATE view SET serving = $2 WHERE name = $1", &[&view.name, &view.fingerprint.0]).await?;
@@ -64,16 +75,37 @@ pub(super) async fn publish(client: &mut Client, source: &str, goal: Goal<'_>, b
             }
             // The definition that was replaced a moment ago needs no version any more.
             Err(Refused::NotWanted) if replaced.contains(&view.name) => {}
+            Err(Refused::NotYetFolded) => {
+                refusals.push(Refused::NotYetFolded);
+                let_in_again(&transaction, source, &view.fingerprint).await?;
+                outcome.waiting.push(view.name.clone());
+            }
             Err(refused) => {
                 refusals.push(refused);
                 outcome.refused.push((view.name.clone(), refused.to_string()));
             }
         }
     }
-    let finished = publish::finishes(outcome.published.len(), failed, &refusals);
+    for (fingerprint, reason) in failed {
+        transaction.execute("UPDATE definition SET failure = $3 WHERE source = $1 AND fingerprint = $2", &[&source, &fingerprint.0, reason]).await?;
+    }
+    for (partition, range) in lost {
+        let sql = "INSERT INTO lost_range (source, partition, start, \"end\") VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+        transaction.execute(sql, &[&source, &partition.0, &range.start.0, &range.end.0]).await?;
+    }
+    let finished = publish::finishes(outcome.published.len(), failed.len(), &refusals);
     let sql = "UPDATE source SET running = NULL, cut_finished = CASE WHEN $2 THEN greatest(cut_finished, $3) ELSE cut_finished END WHERE name = $1";
     transaction.execute(sql, &[&source, &finished, &cut.0]).await?;
     transaction.execute("SELECT pg_notify('anabranch', '')", &[]).await?;
     transaction.commit().await.context("commit a publication")?;
     Ok(outcome)
+}
+
+/// A run could build the view: from the next epoch on it is folded again.
+async fn let_in_again(transaction: &Transaction<'_>, source: &str, fingerprint: &Fingerprint) -> Result<()> {
+    let sql = "UPDATE definition SET left_out = false WHERE source = $1 AND fingerprint = $2 AND left_out";
+    if transaction.execute(sql, &[&source, &fingerprint.0]).await? > 0 {
+        transaction.execute("UPDATE source SET definitions = definitions + 1 WHERE name = $1", &[&source]).await?;
+    }
+    Ok(())
 }

@@ -28,6 +28,7 @@ use parquet::arrow::{
     arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions},
 };
 use tokio_postgres::Client;
+use tracing::warn;
 
 use super::{
     Progress, Target,
@@ -47,6 +48,8 @@ pub(super) struct Scanned {
     pub(super) collected: Vec<Collected>,
     pub(super) records: u64,
     pub(super) bytes_read: u64,
+    /// Ranges that a file says to be lost.
+    pub(super) lost: Vec<(Partition, OffsetRange)>,
 }
 
 /// Folds the records of `[base, coverage)` for views that share their base.
@@ -72,13 +75,19 @@ pub(super) async fn scan(
     let mut fold = Fold { collectors: targets.iter().map(|target| Collector::new(&target.view, &folder)).collect() };
     let total: u64 = windows.iter().map(|(_, window)| window.end.0.abs_diff(window.start.0)).sum();
     let mut done = 0;
-    let mut scanned = Scanned { collected: Vec::new(), records: 0, bytes_read: 0 };
+    let mut scanned = Scanned { collected: Vec::new(), records: 0, bytes_read: 0, lost: Vec::new() };
     for (partition, window) in windows {
         for (path, clip) in files(warehouse, &source.name, partition, window).await? {
             let mut reader = WarehouseReader::open(warehouse, &path).await?;
             scanned.bytes_read += reader.size_bytes();
             let metadata = reader.metadata().await.with_context(|| format!("read {path}"))?;
-            let columns = file::footer(&path, &metadata)?.columns;
+            let footer = file::footer(&path, &metadata)?;
+            if footer.lost {
+                warn!(source = source.name, %partition, "the offsets {} are lost; the views go on without them", footer.range);
+                scanned.lost.push((partition, footer.range));
+                continue;
+            }
+            let columns = footer.columns;
             let fold_file = fold.file(&path, reader, Arc::new(metadata), &columns, clip);
             scanned.records += fold_file.await.with_context(|| format!("read {path}"))?;
             done += clip.end.0.abs_diff(clip.start.0);

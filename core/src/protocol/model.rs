@@ -156,10 +156,10 @@ impl World {
     fn skip_lost(&mut self, partition: Partition) {
         let (first, archived) = (self.log.first(partition), self.warehouse.end(partition));
         self.log.holes.extend((archived.0..first.0).map(|offset| (partition, Offset(offset))));
-        let Some(row) = self.database.partitions.get_mut(&partition).filter(|row| row.next_offset < first) else { return };
-        let end = row.next_offset;
-        (row.next_offset, row.epoch) = (first, None);
-        self.database.end_range(partition, end);
+        let Some(row) = self.database.partitions.get_mut(&partition) else { return };
+        let Some(skip) = skip::skip(row, first) else { return };
+        (row.next_offset, row.epoch) = (skip.at, None);
+        self.database.end_range(partition, skip.end);
     }
 
     fn back_up(&mut self) {

@@ -204,19 +204,28 @@ pub struct SourceDefinitions {
     pub views: Vec<ViewEntry>,
     /// All wanted and serving definitions.
     pub definitions: BTreeMap<Fingerprint, Arc<View>>,
+    /// Those among them that epochs leave out: too many live rows, and runs that fail.
+    pub left_out: BTreeSet<Fingerprint>,
 }
 
 impl SourceDefinitions {
-    /// What an epoch must fold.
+    /// What is wanted or serves.
     #[must_use]
-    pub fn fingerprints(&self) -> BTreeSet<Fingerprint> {
+    pub fn kept(&self) -> BTreeSet<Fingerprint> {
         self.definitions.keys().cloned().collect()
     }
 
-    /// What runs shall publish.
+    /// What an epoch must fold.
     #[must_use]
-    pub fn wanted(&self) -> BTreeSet<Fingerprint> {
-        self.views.iter().map(|view| view.wanted.clone()).collect()
+    pub fn folded(&self) -> BTreeSet<Fingerprint> {
+        self.kept().difference(&self.left_out).cloned().collect()
+    }
+
+    /// What every epoch above a cut must hold before a run takes it. A definition that epochs leave out is built all the
+    /// same, but no cut waits for it.
+    #[must_use]
+    pub fn awaited(&self) -> BTreeSet<Fingerprint> {
+        self.views.iter().map(|view| view.wanted.clone()).filter(|wanted| !self.left_out.contains(wanted)).collect()
     }
 }
 
@@ -250,6 +259,18 @@ pub async fn load(client: &impl GenericClient, source: &str) -> Result<SourceDef
         views.iter().map(|row| ViewEntry { name: row.get("name"), wanted: Fingerprint(row.get("wanted")), serving: Fingerprint(row.get("serving")) }).collect();
     let fingerprints: BTreeSet<String> = views.iter().flat_map(|view| [view.wanted.0.clone(), view.serving.0.clone()]).collect();
     let fingerprints: Vec<String> = fingerprints.into_iter().collect();
+    let definitions = compiled(client, source, &fingerprints).await?;
+    let left_out = client.query("SELECT fingerprint FROM definition WHERE source = $1 AND left_out", &[&source]).await?;
+    let left_out = left_out.iter().map(|row| Fingerprint(row.get(0))).collect();
+    let resolved = serde_json::from_value(row.get("resolved")).map_err(|error| Refused(format!("source {source} is not one of this program: {error}")))?;
+    Ok(SourceDefinitions { source: resolved, number: row.get("definitions"), views, definitions, left_out })
+}
+
+/// The definitions of a source with these fingerprints, also those that left.
+///
+/// # Errors
+/// [`Refused`] for one of a newer program.
+pub async fn compiled(client: &impl GenericClient, source: &str, fingerprints: &[String]) -> Result<BTreeMap<Fingerprint, Arc<View>>> {
     let sql = "SELECT fingerprint, resolved FROM definition WHERE source = $1 AND fingerprint = ANY($2)";
     let mut definitions = BTreeMap::new();
     for row in client.query(sql, &[&source, &fingerprints]).await? {
@@ -258,6 +279,5 @@ pub async fn load(client: &impl GenericClient, source: &str) -> Result<SourceDef
             .map_err(|error| Refused(format!("definition {fingerprint} of source {source} is not one of this program: {error}; use a newer anabranch")))?;
         definitions.insert(Fingerprint(fingerprint), Arc::new(view));
     }
-    let resolved = serde_json::from_value(row.get("resolved")).map_err(|error| Refused(format!("source {source} is not one of this program: {error}")))?;
-    Ok(SourceDefinitions { source: resolved, number: row.get("definitions"), views, definitions })
+    Ok(definitions)
 }

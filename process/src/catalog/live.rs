@@ -1,7 +1,7 @@
 //! Live rows: the states of an epoch's groups in the live table of a definition.
 
 use anabranch_core::{
-    definition::{DataType, View},
+    definition::{DataType, Fingerprint, View},
     protocol::EpochId,
 };
 use anabranch_views::{
@@ -95,6 +95,29 @@ fn parameter(column_type: ColumnType, cells: Vec<Value>) -> Box<dyn ToSql + Sync
         ColumnType::Sql(DataType::Date) => array!(Value::Date(value) => NaiveDate::default().checked_add_signed(chrono::Duration::days(i64::from(value)))),
         ColumnType::Sql(DataType::Timestamp) => array!(Value::Timestamp(value) => timestamp(value)),
     }
+}
+
+/// Pruning and folding move rows of closed epochs; of one source not both at once, until the transaction ends.
+///
+/// # Errors
+/// When PostgreSQL does not answer.
+pub async fn lock_folding(client: &impl GenericClient, source: &str) -> Result<()> {
+    client.execute("SELECT pg_advisory_xact_lock(hashtextextended('anabranch live rows ' || $1::text, 0))", &[&source]).await?;
+    Ok(())
+}
+
+/// How many live rows a definition has in these epochs, counted up to `limit`; nothing when its table is gone.
+///
+/// # Errors
+/// When PostgreSQL does not answer.
+pub async fn count(client: &impl GenericClient, fingerprint: &Fingerprint, epochs: &[EpochId], limit: i64) -> Result<Option<i64>> {
+    let table = live_table(fingerprint);
+    if !client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&table]).await?.get::<_, bool>(0) {
+        return Ok(None);
+    }
+    let epochs: Vec<i64> = epochs.iter().map(|epoch| epoch.0).collect();
+    let sql = format!("SELECT count(*) FROM (SELECT 1 FROM {table} WHERE _epoch = ANY($1) LIMIT $2) AS rows");
+    Ok(Some(client.query_one(&sql, &[&epochs, &limit]).await?.get(0)))
 }
 
 /// All live rows of an epoch.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anabranch_core::{
-    Coverage, Offset, Partition,
+    Coverage, Offset, OffsetRange, Partition,
     definition::Fingerprint,
     protocol::{CutNumber, Epoch, EpochId, EpochRange, PartitionRow, RunId},
 };
@@ -21,6 +21,10 @@ pub struct PartitionState {
     pub archived_to: Offset,
     /// The end of the last committed archive file.
     pub committed_to: Option<Offset>,
+    /// Why speed cannot go on with it.
+    pub speed_trouble: Option<String>,
+    /// Why the archive cannot go on with it.
+    pub archive_trouble: Option<String>,
 }
 
 /// A published result.
@@ -38,7 +42,7 @@ pub struct VersionRow {
     pub folder: String,
 }
 
-const PARTITION_COLUMNS: &str = "partition, origin, next_offset, cut, epoch, high_watermark, archived_to, committed_to";
+const PARTITION_COLUMNS: &str = "partition, origin, next_offset, cut, epoch, high_watermark, archived_to, committed_to, speed_trouble, archive_trouble";
 
 fn partition(row: &Row) -> PartitionState {
     PartitionState {
@@ -52,6 +56,8 @@ fn partition(row: &Row) -> PartitionState {
         high_watermark: Offset(row.get("high_watermark")),
         archived_to: Offset(row.get("archived_to")),
         committed_to: row.get::<_, Option<i64>>("committed_to").map(Offset),
+        speed_trouble: row.get("speed_trouble"),
+        archive_trouble: row.get("archive_trouble"),
     }
 }
 
@@ -132,6 +138,15 @@ pub async fn versions(client: &impl GenericClient, source: &str) -> Result<BTree
 pub async fn pruned(client: &impl GenericClient, source: &str) -> Result<BTreeMap<Fingerprint, Coverage>> {
     let rows = client.query("SELECT fingerprint, coverage FROM pruned WHERE source = $1", &[&source]).await?;
     rows.iter().map(|row| Ok((Fingerprint(row.get(0)), coverage(row.get(1))?))).collect()
+}
+
+/// The ranges of a source that nobody has any more, as far as versions have passed them.
+///
+/// # Errors
+/// When PostgreSQL does not answer.
+pub async fn lost(client: &impl GenericClient, source: &str) -> Result<Vec<(Partition, OffsetRange)>> {
+    let rows = client.query("SELECT partition, start, \"end\" FROM lost_range WHERE source = $1 ORDER BY partition, start", &[&source]).await?;
+    Ok(rows.iter().map(|row| (Partition(row.get(0)), OffsetRange { start: Offset(row.get(1)), end: Offset(row.get(2)) })).collect())
 }
 
 /// A coverage as the catalog writes it: an object of partition and offset.

@@ -1,8 +1,7 @@
 //! The schedules that broke earlier drafts, by their numbers; each holds, and fails without the guards that it names.
 //!
 //! Not here, because the model has no texts, locks or bytes: 8 (`layout.rs`), 11 (`e2e`), 12, 14, 15, 19, 33 and 34 (the
-//! speed layer's tests on PostgreSQL), 20 (the parts of batch), 21 (the states of views). 29 and 36 to 38 are about
-//! mechanisms that the program does not have yet, folding epochs, `skip-lost` and a limit on live rows: here alone.
+//! speed layer's tests on PostgreSQL), 20 (the parts of batch), 21 (the states of views).
 
 use super::*;
 use crate::protocol::guard::{ALL, without};
