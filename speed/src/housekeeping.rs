@@ -5,16 +5,12 @@
 use std::time::Duration;
 
 use anabranch_core::{
-    Coverage,
     definition::Fingerprint,
     protocol::{Epoch, EpochId, fold},
 };
 use anabranch_process::{
     Catalog,
-    catalog::{
-        definitions::{self, SourceDefinitions},
-        live, rows,
-    },
+    catalog::{definitions, live, rows},
 };
 use anabranch_views::{GroupHash, Groups, Row};
 use anyhow::{Context, Result};

@@ -17,7 +17,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::{archive::Warehouse, batch::Run, database::Database, serving::Reader, speed::Worker};
-use super::guard::{Guard, holds};
+use super::{
+    guard::{Guard, holds},
+    skip,
+};
 use crate::{Coverage, Offset, Partition, definition::Fingerprint};
 
 mod archive;
