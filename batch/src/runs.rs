@@ -27,6 +27,7 @@ use anabranch_process::{
         definitions::{self, SourceDefinitions},
         rows::{self, VersionRow},
     },
+    lease::Lease,
     parts::read_manifest,
 };
 use anyhow::{Context, Result};
@@ -156,7 +157,7 @@ impl Batch {
     async fn execute(&self, source: &str, kind: Kind, progress: &(dyn Fn(Progress) + Sync)) -> Result<Report> {
         let mut client = self.catalog.connect().await?;
         let uuid = Uuid::new_v4();
-        take_turn(&client, source).await?;
+        let _turn = take_turn(&self.catalog, source).await?;
         let run = begin(&mut client, source, kind, uuid).await?;
         let work = Work { batch: self, run, uuid, kind, progress };
         let result = work.work(&mut client, source).await;
@@ -178,17 +179,18 @@ impl Batch {
 
 /// Runs of one source wait for each other this long; then the later one takes over, for the earlier one may hang.
 const TURN_LIMIT: Duration = Duration::from_secs(600);
-const TURN_LOOK: Duration = Duration::from_millis(250);
+const TURN_LOOK: Duration = Duration::from_millis(500);
 
-/// Waits until no other run of the source is going on. The lock goes with the connection and only saves work:
-/// publication checks everything again.
-async fn take_turn(client: &Client, source: &str) -> Result<()> {
+/// Waits until no other run of the source is going on.
+async fn take_turn(catalog: &Catalog, source: &str) -> Result<Option<Lease>> {
     let deadline = Instant::now() + TURN_LIMIT;
-    let sql = "SELECT pg_try_advisory_lock(hashtextextended('anabranch run ' || $1::text, 0))";
-    while Instant::now() < deadline && !client.query_one(sql, &[&source]).await?.get::<_, bool>(0) {
+    loop {
+        let lease = Lease::try_take(catalog, &format!("run of {source}")).await?;
+        if lease.is_some() || Instant::now() >= deadline {
+            return Ok(lease);
+        }
         sleep(TURN_LOOK).await;
     }
-    Ok(())
 }
 
 /// Registers a run; from here on no earlier one can publish.

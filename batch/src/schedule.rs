@@ -3,18 +3,15 @@
 use std::time::Duration;
 
 use anabranch_core::layout;
-use anabranch_process::{Settings, catalog::definitions, clock};
+use anabranch_process::{Settings, catalog::definitions, clock, lease::Lease};
 use anyhow::{Context, Result};
 use tokio::sync::mpsc;
 use tokio_cron_scheduler::{Job, JobScheduler};
-use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::runs::{Batch, Kind, NothingRead};
 
-/// One batch leads; the lock only saves work, publication checks everything again.
-const LEADER_LOCK: i64 = 0x616e_6162_6261_7463;
 const LEADER_RETRY: Duration = Duration::from_secs(5);
 /// A temporary file this old belongs to nobody who still writes it.
 const TEMPORARY_AGE_MS: i64 = 24 * 3600 * 1000;
@@ -48,7 +45,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<()> {
             Some(()) = incremental_due.recv() => Kind::Incremental,
             Some(()) = audit_due.recv() => Kind::Full,
         };
-        if leader.is_closed() {
+        if !leader.is_held() {
             // PostgreSQL was away, and the lock with it. Two leaders do no harm, but twice the work.
             let Some(again) = lead(&batch, &stop).await else { break };
             leader = again;
@@ -64,12 +61,12 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<()> {
     Ok(())
 }
 
-/// Waits until this process leads; the lock goes with the connection.
-async fn lead(batch: &Batch, stop: &CancellationToken) -> Option<Client> {
+/// Waits until this process leads.
+async fn lead(batch: &Batch, stop: &CancellationToken) -> Option<Lease> {
     let mut said = false;
     loop {
-        match try_lead(batch).await {
-            Ok(Some(client)) => return Some(client),
+        match Lease::try_take(&batch.catalog, "batch").await {
+            Ok(Some(lease)) => return Some(lease),
             Ok(None) if !said => info!("another batch leads; standing by"),
             Err(error) if !said => warn!(error = format!("{error:#}"), "could not ask who leads; trying on"),
             _ => {}
@@ -80,12 +77,6 @@ async fn lead(batch: &Batch, stop: &CancellationToken) -> Option<Client> {
             () = tokio::time::sleep(LEADER_RETRY) => {}
         }
     }
-}
-
-async fn try_lead(batch: &Batch) -> Result<Option<Client>> {
-    let client = batch.catalog.connect().await?;
-    let leads: bool = client.query_one("SELECT pg_try_advisory_lock($1)", &[&LEADER_LOCK]).await?.get(0);
-    Ok(leads.then_some(client))
 }
 
 async fn run_all(batch: &Batch, kind: Kind) {

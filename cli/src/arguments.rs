@@ -110,6 +110,9 @@ pub(crate) enum Domain {
         /// The share of values that cannot be decoded.
         #[arg(long, default_value_t = 0.01)]
         malformed: f64,
+        /// The topic.
+        #[arg(long, default_value = anabranch_simulate::server_status::TOPIC)]
+        topic: String,
         /// Partitions of the topic, where it is made.
         #[arg(long, default_value_t = 8)]
         partitions: i32,

@@ -308,20 +308,20 @@ async fn skip_lost(settings: &Settings, source: &str, yes: bool) -> Result<ExitC
 }
 
 async fn simulate(settings: Settings, domain: Domain) -> Result<ExitCode> {
-    let Domain::ServerStatus { rate, seed, start, count, late, malformed, partitions } = domain;
+    let Domain::ServerStatus { rate, seed, start, count, late, malformed, topic, partitions } = domain;
     let config = kafka::client_config(&settings.kafka);
     let unreachable = |cause| Unreachable { service: "Kafka", address: settings.kafka.brokers.clone(), cause };
-    server_status::create_topic(&config, server_status::TOPIC, partitions).await.map_err(unreachable)?;
+    server_status::create_topic(&config, &topic, partitions).await.map_err(unreachable)?;
     let stop = stop_on_signal()?;
     #[expect(clippy::disallowed_methods, reason = "now is the default of --start")]
     let now = chrono::Utc::now();
     let options = server_status::Options { rate, seed, start: start.unwrap_or(now), count, late, malformed };
     let stopped = AtomicBool::new(false);
     let produced = std::thread::scope(|scope| {
-        let producing = scope.spawn(|| server_status::produce(&config, options, &|| stop.is_cancelled() || stopped.load(Ordering::Relaxed)));
+        let producing = scope.spawn(|| server_status::produce(&config, &topic, options, &|| stop.is_cancelled() || stopped.load(Ordering::Relaxed)));
         producing.join()
     });
     let produced = produced.map_err(|_| anyhow::anyhow!("the simulator broke off"))??;
-    println!("produced {produced} events to {}", server_status::TOPIC);
+    println!("produced {produced} events to {topic}");
     Ok(ExitCode::SUCCESS)
 }

@@ -22,6 +22,10 @@ use serde_json::Value as Json;
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
+pub mod proxy;
+pub mod scene;
+pub mod servers;
+
 /// An orderly stop flushes, seals and commits; longer than this it hangs.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
@@ -215,6 +219,30 @@ impl Process {
     pub async fn stop(self) -> Result<ExitStatus> {
         self.signal("TERM")?;
         self.ended().await
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// The status of an HTTP route; nothing when nobody answers within a second.
+    pub async fn route(&self, path: &str) -> Option<u16> {
+        let answer = self.client.get(format!("{}{path}", self.url)).timeout(Duration::from_secs(1)).send().await;
+        answer.ok().map(|answer| answer.status().as_u16())
+    }
+
+    /// Its log so far.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn log(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(&self.log)?)
     }
 
     /// Sends a signal.

@@ -75,9 +75,10 @@ impl Topic {
     /// When Kafka does not give the records in time.
     pub fn read_to(&mut self, offsets: &BTreeMap<i32, i64>) -> Result<()> {
         let deadline = Instant::now() + READ_LIMIT;
+        let mut last = None;
         while offsets.iter().any(|(partition, end)| self.positions.get(partition).is_none_or(|position| position < end)) {
             if Instant::now() > deadline {
-                bail!("the topic {} could not be read up to {offsets:?}, only to {:?}", self.name, self.positions);
+                bail!("the topic {} could not be read up to {offsets:?}, only to {:?}; last error: {last:?}", self.name, self.positions);
             }
             match self.consumer.poll(Duration::from_millis(100)) {
                 None => {}
@@ -97,7 +98,8 @@ impl Topic {
                         self.positions.insert(partition, offset);
                     }
                 }
-                Some(Err(error)) => return Err(error).context("read the topic"),
+                // A broker that comes back is read on; one that does not is a failure after the limit.
+                Some(Err(error)) => last = Some(error),
             }
         }
         Ok(())

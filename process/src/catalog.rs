@@ -9,9 +9,10 @@
 //! All tables lie in the schema `anabranch`. One order of locks everywhere: source → partitions, ascending → epoch →
 //! live rows.
 
-use std::{str::FromStr, time::Duration};
+use std::{future::Future, str::FromStr, time::Duration};
 
 use anyhow::{Context, Result};
+use tokio::time::timeout;
 use tokio_postgres::{Client, Config, NoTls, config::Host};
 use tracing::error;
 
@@ -29,6 +30,20 @@ const MIGRATION_LOCK: i64 = 0x616e_6162_7261_6e63;
 
 mod embedded {
     refinery::embed_migrations!("src/catalog/migrations");
+}
+
+/// A transaction of a worker takes less; a server that hangs keeps no limit of its own.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
+/// Waits for the database, but not for ever: one that is stopped or cut off would hold the caller.
+///
+/// # Errors
+/// Those of the statement, or that there was no answer in time: its outcome is unknown.
+pub async fn answered<T, E>(statement: impl Future<Output = Result<T, E>>) -> Result<T>
+where
+    anyhow::Error: From<E>,
+{
+    Ok(timeout(ANSWER_LIMIT, statement).await.context("PostgreSQL did not answer in time")??)
 }
 
 /// The place of the catalog; connections are made from it.

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod failure;
 pub mod identity;
 pub mod kafka;
+pub mod lease;
 pub mod parts;
 pub mod settings;
 pub mod telemetry;

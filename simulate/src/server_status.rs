@@ -26,7 +26,7 @@ use serde_json::json;
 
 use crate::places::PLACES;
 
-/// The topic.
+/// The topic, by default.
 pub const TOPIC: &str = "server-live-status";
 const MEAN_DELAY_SECONDS: f64 = 600.0;
 const LONGEST_DELAY_SECONDS: f64 = 86_400.0;
@@ -168,7 +168,7 @@ pub async fn create_topic(config: &ClientConfig, topic: &str, partitions: i32) -
 ///
 /// # Errors
 /// When Kafka does not take them.
-pub fn produce(config: &ClientConfig, options: Options, stop: &dyn Fn() -> bool) -> Result<u64> {
+pub fn produce(config: &ClientConfig, topic: &str, options: Options, stop: &dyn Fn() -> bool) -> Result<u64> {
     let producer: ThreadedProducer<DefaultProducerContext> =
         config.clone().set("linger.ms", "5").set("compression.type", "zstd").set("enable.idempotence", "true").create().context("make a Kafka producer")?;
     let began = Instant::now();
@@ -187,7 +187,7 @@ pub fn produce(config: &ClientConfig, options: Options, stop: &dyn Fn() -> bool)
         if stop() {
             break;
         }
-        let mut record: BaseRecord<'_, (), [u8]> = BaseRecord::to(TOPIC).payload(&event);
+        let mut record: BaseRecord<'_, (), [u8]> = BaseRecord::to(topic).payload(&event);
         while let Err((error, returned)) = producer.send(record) {
             match error {
                 KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => std::thread::sleep(QUEUE_WAIT),

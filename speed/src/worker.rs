@@ -15,11 +15,14 @@ use anabranch_core::{
 };
 use anabranch_process::{
     Catalog, Settings,
-    catalog::definitions::{self, SourceDefinitions},
+    catalog::{
+        answered,
+        definitions::{self, SourceDefinitions},
+    },
     kafka::{self, GroupConsumer, Lost, Polled, Rebalance},
 };
 use anyhow::{Context, Result, bail};
-use tokio::{runtime::Handle, sync::watch, time::timeout};
+use tokio::{runtime::Handle, sync::watch};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
@@ -40,8 +43,6 @@ const WATERMARK_INTERVAL: Duration = Duration::from_secs(1);
 const STOPPED_INTERVAL: Duration = Duration::from_secs(2);
 /// Without an answer for this long a statement counts as failed, and its outcome as unknown.
 const STATEMENT_LIMIT_MS: u32 = 30_000;
-/// As long again for a transaction of several statements, and for a server that is not there to keep its own limit.
-const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 struct Open {
     epoch: EpochId,
@@ -97,9 +98,8 @@ impl<'a> Worker<'a> {
         worker.work(stop)
     }
 
-    /// Waits for the database, but not for ever: a server that is stopped or cut off would hold the worker.
     fn wait<T>(runtime: &Handle, statement: impl Future<Output = Result<T>>) -> Result<T> {
-        runtime.block_on(async { timeout(ANSWER_LIMIT, statement).await.context("PostgreSQL did not answer in time")? })
+        runtime.block_on(answered(statement))
     }
 
     fn work(&mut self, stop: &CancellationToken) -> Result<()> {

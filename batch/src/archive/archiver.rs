@@ -17,7 +17,7 @@ use anabranch_core::{
 };
 use anabranch_process::{
     Catalog, Settings, Warehouse,
-    catalog::{definitions, rows},
+    catalog::{answered, definitions, rows},
     kafka::{self, GroupConsumer, Lost, Polled, Rebalance},
 };
 use anyhow::{Context, Result};
@@ -134,15 +134,15 @@ impl<'a> Archiver<'a> {
         if let Some(end) = self.runtime.block_on(listing::archived_end(self.warehouse, &self.source.name, partition))? {
             return Ok(end);
         }
-        let known = self.runtime.block_on(rows::partitions(&self.client, &self.source.name))?;
+        let known = self.runtime.block_on(answered(rows::partitions(&self.client, &self.source.name)))?;
         if let Some(state) = known.iter().find(|state| state.row.partition == partition) {
             return Ok(state.row.origin);
         }
         let origin = self.consumer.origin(partition, self.source.start).with_context(|| format!("ask for the origin of partition {partition}"))?;
         let sql = "INSERT INTO partition (source, partition, origin, next_offset, archived_to) VALUES ($1, $2, $3, $3, $3) ON CONFLICT DO NOTHING";
-        self.runtime.block_on(self.client.execute(sql, &[&self.source.name, &partition.0, &origin.0]))?;
+        self.runtime.block_on(answered(self.client.execute(sql, &[&self.source.name, &partition.0, &origin.0])))?;
         let sql = "SELECT origin FROM partition WHERE source = $1 AND partition = $2";
-        Ok(Offset(self.runtime.block_on(self.client.query_one(sql, &[&self.source.name, &partition.0]))?.get(0)))
+        Ok(Offset(self.runtime.block_on(answered(self.client.query_one(sql, &[&self.source.name, &partition.0])))?.get(0)))
     }
 
     fn poll(&mut self, until: Instant) -> Result<()> {
@@ -201,7 +201,7 @@ impl<'a> Archiver<'a> {
 
     fn trouble(&self, partition: Partition, trouble: Option<&str>) -> Result<()> {
         let sql = "UPDATE partition SET archive_trouble = $3 WHERE source = $1 AND partition = $2";
-        self.runtime.block_on(self.client.execute(sql, &[&self.source.name, &partition.0, &trouble]))?;
+        self.runtime.block_on(answered(self.client.execute(sql, &[&self.source.name, &partition.0, &trouble])))?;
         Ok(())
     }
 
@@ -232,10 +232,10 @@ impl<'a> Archiver<'a> {
 
     /// Rotation, cuts, reports.
     fn look(&mut self) -> Result<()> {
-        let (cut, number) = self.runtime.block_on(newest_cut(&self.client, &self.source.name))?;
+        let (cut, number) = self.runtime.block_on(answered(newest_cut(&self.client, &self.source.name)))?;
         let all: Vec<Partition> = self.slots.keys().copied().collect();
         if number != self.definitions {
-            let loaded = self.runtime.block_on(definitions::load(&self.client, &self.source.name))?;
+            let loaded = self.runtime.block_on(answered(definitions::load(&self.client, &self.source.name)))?;
             if loaded.source.columns_fingerprint() != self.source.columns_fingerprint() {
                 self.seal(&all)?;
             }
@@ -301,7 +301,7 @@ impl<'a> Archiver<'a> {
                    UPDATE partition SET archived_to = reports.reached, committed_to = greatest(committed_to, reports.committed) FROM reports, locked \
                    WHERE partition.source = $1 AND partition.partition = reports.partition AND locked.partition = reports.partition \
                    AND partition.archived_to < reports.reached";
-        self.runtime.block_on(self.client.execute(sql, &[&self.source.name, &partitions, &offsets, &committed]))?;
+        self.runtime.block_on(answered(self.client.execute(sql, &[&self.source.name, &partitions, &offsets, &committed])))?;
         for (partition, reached) in &reports {
             if let Some(slot) = self.slots.get_mut(partition) {
                 slot.reported = *reached;

@@ -15,3 +15,10 @@ CREATE TABLE lost_range (
   "end"     bigint NOT NULL CHECK ("end" > start),
   PRIMARY KEY (source, partition, start)
 );
+
+-- Who holds which lease, and when its connection was alive last.
+CREATE TABLE lease (
+  name         text PRIMARY KEY,
+  backend      integer NOT NULL,
+  heartbeat_at timestamptz NOT NULL
+);
