@@ -94,6 +94,14 @@ impl Stage {
         Ok(())
     }
 
+    /// A setting as it is now.
+    ///
+    /// # Errors
+    /// When it was never set.
+    pub fn setting(&self, name: &str) -> Result<String> {
+        self.settings.get(name).cloned().with_context(|| format!("{name} is not set"))
+    }
+
     /// Changes a setting of everything that is started from here on.
     pub fn set(&mut self, name: &str, value: &str) {
         self.settings.insert(name.to_owned(), value.to_owned());
@@ -170,7 +178,8 @@ impl Stage {
             // Commands ask the newest API.
             self.set("ANABRANCH_SERVING__LISTEN", &listen);
         }
-        let log = self.folder.path().join(format!("{}-{listen}.log", arguments.join("-")));
+        let name = arguments.iter().map(|argument| argument.rsplit('/').next().unwrap_or(argument)).collect::<Vec<_>>().join("-");
+        let log = self.folder.path().join(format!("{name}-{listen}.log"));
         let mut command = self.program(&variable("ANABRANCH_BIN"), arguments);
         let child = command.stdout(Stdio::null()).stderr(File::create(&log)?).spawn().context("start anabranch")?;
         Ok(Process { child, log, url: format!("http://{listen}"), client: reqwest::Client::new() })

@@ -8,9 +8,13 @@ use std::{
 
 use anabranch_oracle::{compare, offsets, queries, topic::Topic};
 use anyhow::{Context, Result, bail, ensure};
+use rdkafka::{
+    admin::{AdminClient, AdminOptions, NewPartitions},
+    client::DefaultClientContext,
+};
 use serde_json::Value as Json;
 
-use crate::{Process, Stage, create_topic, variable};
+use crate::{Process, Stage, create_topic, eventually, kafka, servers, variable};
 
 /// The offsets of each partition.
 pub type Offsets = BTreeMap<i32, i64>;
@@ -22,6 +26,8 @@ pub struct Scene {
     pub stage: Stage,
     /// Produces until it is dropped or stopped.
     pub simulator: Process,
+    /// The name of the topic, and of the installation.
+    pub name: String,
     /// The topic, as far as it was read.
     pub topic: Topic,
     /// Cells compared so far.
@@ -34,16 +40,20 @@ impl Scene {
     /// # Errors
     /// When a server does not answer.
     pub async fn new(name: &str, rate: &str) -> Result<Self> {
-        let mut stage = Stage::new(name).await?;
-        create_topic(name, 8).await?;
+        // A test that failed may have left a server stopped.
+        servers::start_all()?;
+        // A name of its own, so that a test can be run again on the same servers.
+        let name = format!("{name}_{}", std::process::id());
+        let mut stage = Stage::new(&name).await?;
+        create_topic(&name, 8).await?;
         let shipped = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../pipelines/server_status.sql"))?;
         stage.pipeline(&shipped.replace("'server-live-status'", &format!("'{name}'")))?;
         stage.set("ANABRANCH_BATCH__INCREMENTAL", "*/10 * * * * *");
         let (code, text) = stage.run(&["apply"])?;
         ensure!(code == Some(0), "{text}");
-        let simulator = stage.start(&["simulate", "server-status", "--topic", name, "--rate", rate, "--late", "0.1", "--malformed", "0.01"])?;
-        let topic = Topic::open(&variable("ANABRANCH_KAFKA__BROKERS"), name)?;
-        Ok(Self { stage, simulator, topic, cells: 0 })
+        let simulator = stage.start(&["simulate", "server-status", "--topic", &name, "--rate", rate, "--late", "0.1", "--malformed", "0.01"])?;
+        let topic = Topic::open(&variable("ANABRANCH_KAFKA__BROKERS"), &name)?;
+        Ok(Self { stage, simulator, name, topic, cells: 0 })
     }
 
     /// Asks for every view; each answer must be right in every cell at its own offsets. Gives the offsets that all reach.
@@ -96,12 +106,25 @@ impl Scene {
         }
     }
 
-    /// The topic's ends now.
+    /// The topic's ends now; a broker that just came back may need a moment.
     ///
     /// # Errors
     /// When Kafka does not answer.
-    pub fn ends(&self) -> Result<Offsets> {
-        self.topic.ends()
+    pub async fn ends(&self) -> Result<Offsets> {
+        eventually("the topic's ends", Duration::from_secs(30), || async { Ok(self.topic.ends().ok()) }).await
+    }
+
+    /// Gives the topic more partitions: `count` in all.
+    ///
+    /// # Errors
+    /// When Kafka refuses.
+    pub async fn add_partitions(&mut self, count: usize) -> Result<()> {
+        let admin: AdminClient<DefaultClientContext> = kafka().create()?;
+        for result in admin.create_partitions([&NewPartitions::new(&self.name, count)], &AdminOptions::new()).await? {
+            result.map_err(|(topic, code)| anyhow::anyhow!("add partitions to {topic}: {code}"))?;
+        }
+        self.topic = Topic::open(&variable("ANABRANCH_KAFKA__BROKERS"), &self.name)?;
+        Ok(())
     }
 
     /// Stops the events; then everything is archived, covered, and right at the topic's ends.
@@ -111,7 +134,7 @@ impl Scene {
     pub async fn finish(&mut self, process: &Process) -> Result<()> {
         self.simulator.signal("TERM")?;
         tokio::time::sleep(Duration::from_secs(2)).await;
-        let ends = self.ends()?;
+        let ends = self.ends().await?;
         self.fresh(process, &ends, Duration::from_secs(60)).await?;
         let (code, text) = self.stage.run(&["recompute"])?;
         ensure!(code == Some(0), "{text}");

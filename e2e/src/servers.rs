@@ -39,15 +39,27 @@ impl Server {
         }
     }
 
-    /// The process, which leads a group of its own.
+    /// Its process.
     fn id(self) -> Result<u32> {
         let path = Path::new(&variable("ANABRANCH_SERVERS")).join(format!("{}.pid", self.name()));
         Ok(fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?.trim().parse()?)
     }
 
+    /// Sends a signal to the process and to those that it started: each of PostgreSQL's leads a group of its own.
     fn signal(self, signal: &str) -> Result<()> {
-        let status = Command::new("kill").args(["-s", signal, "--", &format!("-{}", self.id()?)]).status()?;
-        ensure!(status.success(), "{} cannot be sent {signal}", self.name());
+        let id = self.id()?;
+        let mut processes = vec![id.to_string()];
+        for entry in fs::read_dir("/proc")? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            let stat = fs::read_to_string(format!("/proc/{name}/stat")).unwrap_or_default();
+            // pid (name) state parent
+            let parent = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1));
+            if name.parse::<u32>().is_ok() && parent == Some(&id.to_string()) {
+                processes.push(name);
+            }
+        }
+        // A child may end meanwhile; whether the process itself got the signal is looked at by the callers.
+        Command::new("kill").args(["-s", signal, "--"]).args(&processes).stderr(Stdio::null()).status()?;
         Ok(())
     }
 
@@ -96,11 +108,16 @@ impl Server {
     }
 }
 
-/// Starts every server of the set that does not run, and waits until all are healthy.
+/// Continues every server that is stopped, starts every one that does not run, and waits until all are healthy.
 ///
 /// # Errors
 /// When one does not become healthy.
 pub fn start_all() -> Result<()> {
+    for server in Server::ALL {
+        if server.state()? == Some('T') {
+            server.resume()?;
+        }
+    }
     let base = PathBuf::from(variable("ANABRANCH_SERVERS"));
     let (folder, set) = (base.parent().context("no folder of servers")?, base.file_name().context("no set of servers")?);
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../dev/servers");

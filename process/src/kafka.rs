@@ -91,6 +91,8 @@ struct Events {
     queue: Mutex<Vec<Rebalance>>,
     ends: Mutex<BTreeMap<Partition, Offset>>,
     closing: AtomicBool,
+    /// What librdkafka said last of its connections.
+    reason: Mutex<String>,
     /// Whether an error was said that no record has followed yet.
     troubled: AtomicBool,
 }
@@ -99,6 +101,7 @@ impl ClientContext for Events {
     fn error(&self, error: KafkaError, reason: &str) {
         // Brokers come and go; librdkafka reconnects by itself. A failure that matters shows in the next call.
         tracing::debug!(%error, reason, "kafka client");
+        reason.clone_into(&mut self.reason.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn stats(&self, statistics: Statistics) {
@@ -259,7 +262,8 @@ impl GroupConsumer {
                 Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::FencedInstanceId) => Err(error),
                 _ => {
                     if !self.consumer.context().troubled.swap(true, Ordering::Relaxed) {
-                        tracing::warn!(topic = self.topic, %error, "Kafka does not answer; trying on");
+                        let reason = self.consumer.context().reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                        tracing::warn!(topic = self.topic, %error, reason, "Kafka does not answer; trying on");
                     }
                     Ok(Polled::Nothing)
                 }

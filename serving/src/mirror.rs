@@ -49,6 +49,8 @@ const SHORTEST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(1);
 /// A refresh without an answer for this long is given up, and the connection with it.
 const REFRESH_LIMIT: Duration = Duration::from_secs(30);
+/// Without a refresh for this long the service is not ready.
+const STALE: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(500);
 
 /// What a view's answers are computed from: complete, immutable, shared.
@@ -112,6 +114,8 @@ struct Published {
     views: BTreeMap<String, ViewState>,
     /// Whether a first refresh was complete.
     ready: bool,
+    /// When the newest refresh was.
+    refreshed: Option<Instant>,
     trouble: Option<String>,
 }
 
@@ -163,10 +167,12 @@ impl Mirror {
     /// The reason, for people.
     pub fn ready(&self) -> Result<(), String> {
         let published = self.shared.published.read().unwrap_or_else(PoisonError::into_inner);
+        let age = published.refreshed.map_or(Duration::ZERO, |refreshed| refreshed.elapsed());
         match (published.ready, &published.trouble) {
-            (true, None) => Ok(()),
             (_, Some(trouble)) => Err(trouble.clone()),
             (false, None) => Err("the first refresh is not complete".to_owned()),
+            (true, None) if age > STALE => Err(format!("PostgreSQL has not answered for {} s; answers stand and grow older", age.as_secs())),
+            (true, None) => Ok(()),
         }
     }
 
@@ -264,6 +270,7 @@ impl Mirror {
         let mut published = self.shared.published.write().unwrap_or_else(PoisonError::into_inner);
         published.ready = state.loading.is_empty() || published.ready;
         published.trouble = None;
+        published.refreshed = Some(Instant::now());
         published.views = views;
         drop(published);
         self.shared.changed.send_modify(|count| *count += 1);
