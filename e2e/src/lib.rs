@@ -22,6 +22,7 @@ use serde_json::Value as Json;
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
+pub mod clicks;
 pub mod proxy;
 pub mod scene;
 pub mod servers;

@@ -1,70 +1,14 @@
 //! Small installations: empty topics, silent partitions, definitions that come and go, servers that are not there.
 #![expect(clippy::indexing_slicing, reason = "members of JSON answers")]
 
-use std::time::Duration;
-
-use anabranch_e2e::{Process, Stage, create_topic, eventually, kafka, variable};
+use anabranch_e2e::{
+    Stage,
+    clicks::{LIMIT, begun, click, pages, pipeline, produce, recompute},
+    create_topic, eventually, variable,
+};
 use anabranch_process::{Warehouse, warehouse};
 use anyhow::{Context, Result};
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
-use serde_json::{Value as Json, json};
-
-const LIMIT: Duration = Duration::from_secs(60);
-
-/// A pipeline over `topic` with one view, which counts by this expression.
-fn pipeline(topic: &str, start: &str, key: &str) -> String {
-    format!(
-        "CREATE TABLE {topic} (page TEXT NOT NULL, number BIGINT, amount DOUBLE)
-         WITH (connector = 'kafka', topic = '{topic}', format = 'json', start = '{start}');
-         CREATE MATERIALIZED VIEW by_page AS
-         SELECT {key} AS page, count(*) AS clicks, sum(amount) AS amount FROM {topic} GROUP BY 1;"
-    )
-}
-
-fn produce(topic: &str, partition: i32, events: &[Json]) -> Result<()> {
-    let producer: ThreadedProducer<DefaultProducerContext> = kafka().create()?;
-    for event in events {
-        producer.send(BaseRecord::<(), str>::to(topic).partition(partition).payload(&event.to_string())).map_err(|(error, _)| error)?;
-    }
-    producer.flush(Duration::from_secs(20))?;
-    Ok(())
-}
-
-fn click(page: &str) -> Json {
-    json!({"page": page, "number": 1, "amount": 0.1})
-}
-
-fn query() -> Json {
-    json!({"dimensions": ["by_page.page"], "measures": ["by_page.clicks"]})
-}
-
-/// The first answer that covers this many partitions: every one of them has an origin.
-async fn begun(process: &Process, topic: &str, partitions: usize) -> Result<Json> {
-    eventually("an answer that covers all partitions", LIMIT, || async {
-        let answer = process.load(&query()).await?;
-        Ok(answer.filter(|answer| answer["lambda"]["offsets"][topic].as_object().is_some_and(|offsets| offsets.len() == partitions)))
-    })
-    .await
-}
-
-/// The clicks of each page, once there are `total` of them in all.
-async fn pages(process: &Process, total: i64) -> Result<Vec<(String, i64)>> {
-    eventually(&format!("{total} clicks"), LIMIT, || async {
-        let Some(answer) = process.load(&query()).await? else { return Ok(None) };
-        let rows = answer["data"].as_array().context("no data")?;
-        let mut pages: Vec<(String, i64)> =
-            rows.iter().map(|row| (row["by_page.page"].as_str().unwrap_or("NULL").to_owned(), row["by_page.clicks"].as_i64().unwrap_or_default())).collect();
-        pages.sort();
-        Ok((pages.iter().map(|(_, clicks)| clicks).sum::<i64>() == total).then_some(pages))
-    })
-    .await
-}
-
-fn recompute(stage: &Stage) -> Result<String> {
-    let (code, text) = stage.run(&["recompute"])?;
-    assert_eq!(code, Some(0), "{text}");
-    Ok(text)
-}
+use serde_json::json;
 
 #[tokio::test]
 async fn an_empty_topic_has_versions_and_silent_partitions_stop_nobody() -> Result<()> {
