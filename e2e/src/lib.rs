@@ -22,6 +22,7 @@ use serde_json::Value as Json;
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
+pub mod chaos;
 pub mod clicks;
 pub mod proxy;
 pub mod scene;
@@ -245,6 +246,22 @@ impl Process {
     pub async fn route(&self, path: &str) -> Option<u16> {
         let answer = self.client.get(format!("{}{path}", self.url)).timeout(Duration::from_secs(1)).send().await;
         answer.ok().map(|answer| answer.status().as_u16())
+    }
+
+    /// SIGSTOP, and waits until it is stopped.
+    ///
+    /// # Errors
+    /// When it does not stop.
+    pub fn pause(&self) -> Result<()> {
+        self.signal("STOP")?;
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?.contains(") T ") {
+            if Instant::now() > deadline {
+                bail!("{} is not stopped", self.log.display());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// Its log so far.

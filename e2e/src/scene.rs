@@ -123,8 +123,7 @@ impl Scene {
         for result in admin.create_partitions([&NewPartitions::new(&self.name, count)], &AdminOptions::new()).await? {
             result.map_err(|(topic, code)| anyhow::anyhow!("add partitions to {topic}: {code}"))?;
         }
-        self.topic = Topic::open(&variable("ANABRANCH_KAFKA__BROKERS"), &self.name)?;
-        Ok(())
+        self.topic.look_for_partitions()
     }
 
     /// Stops the events; then everything is archived, covered, and right at the topic's ends.

@@ -43,6 +43,8 @@ impl Topic {
             .set("group.id", "anabranch-oracle")
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
+            // Never a smaller number in silence.
+            .set("auto.offset.reset", "error")
             .set("isolation.level", "read_committed")
             .create()
             .context("make a Kafka consumer")?;
@@ -53,8 +55,39 @@ impl Topic {
             list.add_partition_offset(name, partition.id(), Offset::Beginning)?;
             positions.insert(partition.id(), 0);
         }
-        consumer.assign(&list)?;
+        consumer.incremental_assign(&list)?;
         Ok(Self { consumer, name: name.to_owned(), records: Vec::new(), positions })
+    }
+
+    /// Reads partitions too that the topic was given since.
+    ///
+    /// # Errors
+    /// When Kafka does not answer.
+    pub fn look_for_partitions(&mut self) -> Result<()> {
+        let metadata = self.consumer.fetch_metadata(Some(&self.name), CALL_LIMIT).context("ask Kafka for the topic")?;
+        for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+            if !self.positions.contains_key(&partition.id()) {
+                let mut list = TopicPartitionList::new();
+                list.add_partition_offset(&self.name, partition.id(), Offset::Beginning)?;
+                self.consumer.incremental_assign(&list)?;
+                self.positions.insert(partition.id(), 0);
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Self::look_for_partitions`], where one of these is not known.
+    ///
+    /// # Errors
+    /// When Kafka does not answer.
+    pub fn look_for(&mut self, offsets: &BTreeMap<i32, i64>) -> Result<()> {
+        let deadline = Instant::now() + READ_LIMIT;
+        while offsets.keys().any(|partition| !self.positions.contains_key(partition)) {
+            if let (Err(error), true) = (self.look_for_partitions(), Instant::now() > deadline) {
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// The end of every partition now.

@@ -240,7 +240,7 @@ impl Mirror {
         Ok(client)
     }
 
-    /// One complete look, for commands: reads the catalog and loads every version.
+    /// One complete look, for commands: reads the catalog and loads every version that can be read.
     ///
     /// # Errors
     /// When PostgreSQL or the warehouse does not answer.
@@ -250,9 +250,8 @@ impl Mirror {
         self.refresh(&mut client, &mut state).await?;
         while !state.loading.is_empty() {
             state.wait_for_versions().await;
-            self.refresh(&mut client, &mut state).await?;
         }
-        Ok(())
+        self.refresh(&mut client, &mut state).await
     }
 
     async fn refresh(&self, client: &mut Client, state: &mut State) -> Result<()> {
