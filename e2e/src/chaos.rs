@@ -16,7 +16,7 @@ use rdkafka::{
 };
 
 use crate::{
-    Process, clicks, kafka,
+    Process, clicks, eventually, kafka,
     proxy::{Mode, Proxy},
     scene::Scene,
     servers::{self, Server},
@@ -210,8 +210,9 @@ impl Chaos {
             }
             Fault::ServerKilled(server) => {
                 server.kill()?;
-                let refused = self.addresses.get(&server).is_none_or(|address| TcpStream::connect(address).is_err());
-                ensure!(refused, "{server:?} still accepts connections");
+                // Its threads may take a moment to go.
+                let refuses = || async { Ok(self.addresses.get(&server).is_none_or(|address| TcpStream::connect(address).is_err()).then_some(())) };
+                eventually("connections are refused", Duration::from_secs(5), refuses).await?;
             }
             Fault::ServerStopped(server) => server.pause()?,
             Fault::Database(mode) => disturb(&self.to_database, mode),
