@@ -27,6 +27,7 @@ use anabranch_process::{
         definitions::{self, SourceDefinitions},
         rows::{self, VersionRow},
     },
+    crash,
     lease::Lease,
     parts::read_manifest,
 };
@@ -169,7 +170,8 @@ impl Batch {
         let report = result.as_ref().map(|report| (report.records, report.bytes_read)).unwrap_or_default();
         let sql = "UPDATE run SET ended_at = now(), outcome = $2, error = $3, records = $4, bytes_read = $5, peak_memory_bytes = $6 WHERE id = $1";
         let (records, bytes_read) = (i64::try_from(report.0)?, i64::try_from(report.1)?);
-        let ended = client.execute(sql, &[&run.0, &outcome, &message, &records, &bytes_read, &peak_memory_bytes()]).await;
+        let peak = peak_memory_bytes();
+        let ended = crash::step("batch.end", client.execute(sql, &[&run.0, &outcome, &message, &records, &bytes_read, &peak])).await;
         if let (Err(error), true) = (ended, result.is_ok()) {
             return Err(error).context("store the end of a run");
         }
@@ -204,7 +206,7 @@ async fn begin(client: &mut Client, source: &str, kind: Kind, uuid: Uuid) -> Res
     transaction.execute(abandoned, &[&source]).await?;
     transaction.execute("INSERT INTO run (id, source, uuid, kind) VALUES ($1, $2, $3, $4)", &[&run, &source, &uuid, &kind.name()]).await?;
     transaction.execute("UPDATE source SET running = $2 WHERE name = $1", &[&source, &run]).await?;
-    transaction.commit().await?;
+    crash::step("batch.begin", transaction.commit()).await?;
     Ok(RunId(run))
 }
 
@@ -249,7 +251,7 @@ impl Work<'_> {
             None => cut::settle(client, &definitions, self.progress).await?,
         };
         let goal = publish::Goal { run: self.run, cut, coverage: &coverage };
-        client.execute("UPDATE run SET cut = $2 WHERE id = $1", &[&self.run.0, &cut.0]).await?;
+        crash::step("batch.run_cut", client.execute("UPDATE run SET cut = $2 WHERE id = $1", &[&self.run.0, &cut.0])).await?;
         let mut report = Report { run: self.run, ..Report::default() };
         let targets = self.targets(&definitions, &versions, &coverage);
         let (mut built, mut failed, mut lost) = (Vec::new(), Vec::new(), Vec::new());

@@ -55,6 +55,8 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     let file = arguments.config.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG));
     let settings = Settings::load(&file, arguments.config.is_some())?;
+    #[cfg(feature = "crash-points")]
+    anabranch_process::crash::arm()?;
     let runtime = Runtime::new().context("start the runtime")?;
     let code = runtime.block_on(command(arguments.command, settings));
     // Threads that wait for a server must not hold the program.

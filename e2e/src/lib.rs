@@ -175,6 +175,21 @@ impl Stage {
     /// # Errors
     /// When it cannot be started.
     pub fn start(&mut self, arguments: &[&str]) -> Result<Process> {
+        self.start_program(&variable("ANABRANCH_BIN"), arguments)
+    }
+
+    /// Starts a service that ends itself at a crash point.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_crashing(&mut self, arguments: &[&str], point: &str) -> Result<Process> {
+        self.set("ANABRANCH_CRASH", point);
+        let started = self.start_program(&variable("ANABRANCH_CRASHING"), arguments);
+        self.settings.remove("ANABRANCH_CRASH");
+        started
+    }
+
+    fn start_program(&mut self, program: &str, arguments: &[&str]) -> Result<Process> {
         let listen = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         if arguments.iter().any(|argument| ["run", "serve"].contains(argument)) {
             // Commands ask the newest API.
@@ -182,7 +197,7 @@ impl Stage {
         }
         let name = arguments.iter().map(|argument| argument.rsplit('/').next().unwrap_or(argument)).collect::<Vec<_>>().join("-");
         let log = self.folder.path().join(format!("{name}-{listen}.log"));
-        let mut command = self.program(&variable("ANABRANCH_BIN"), arguments);
+        let mut command = self.program(program, arguments);
         let child = command.stdout(Stdio::null()).stderr(File::create(&log)?).spawn().context("start anabranch")?;
         Ok(Process { child, log, url: format!("http://{listen}"), client: reqwest::Client::new() })
     }
@@ -285,15 +300,23 @@ impl Process {
     ///
     /// # Errors
     /// When it does not end in time.
-    pub async fn ended(mut self) -> Result<ExitStatus> {
+    pub async fn ended(self) -> Result<ExitStatus> {
+        self.ended_within(STOP_LIMIT).await
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn ended_within(mut self, limit: Duration) -> Result<ExitStatus> {
         let child = &mut self.child;
-        let deadline = Instant::now() + STOP_LIMIT;
+        let deadline = Instant::now() + limit;
         loop {
             if let Some(status) = child.try_wait()? {
                 return Ok(status);
             }
             if Instant::now() > deadline {
-                bail!("{} did not stop within {} s", self.log.display(), STOP_LIMIT.as_secs());
+                bail!("{} did not stop within {} s", self.log.display(), limit.as_secs());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, Config, NoTls, config::Host};
 use tracing::error;
 
-use crate::failure::Unreachable;
+use crate::{crash, failure::Unreachable};
 
 pub mod definitions;
 pub mod live;
@@ -106,7 +106,7 @@ impl Catalog {
         let mut client = self.connect().await?;
         client.execute("SELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK]).await?;
         client.batch_execute("SET client_min_messages = warning; CREATE SCHEMA IF NOT EXISTS anabranch").await?;
-        let migrated = embedded::migrations::runner().set_abort_missing(true).run_async(&mut client).await;
+        let migrated = crash::step("catalog.migrate", embedded::migrations::runner().set_abort_missing(true).run_async(&mut client)).await;
         // The lock goes with the connection if this fails.
         if let Err(error) = client.execute("SELECT pg_advisory_unlock($1)", &[&MIGRATION_LOCK]).await {
             error!(%error, "could not release the lock of the migrations");

@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::{
-    Warehouse,
+    Warehouse, crash,
     failure::{Refused, Unreachable},
     warehouse::WarehouseError,
 };
@@ -47,7 +47,8 @@ pub async fn settle(client: &Client, warehouse: &Warehouse) -> Result<Uuid> {
             Ok(database)
         }
         (None, None) => {
-            client.execute("INSERT INTO identity (incarnation) VALUES ($1) ON CONFLICT DO NOTHING", &[&Uuid::new_v4()]).await?;
+            let (sql, incarnation) = ("INSERT INTO identity (incarnation) VALUES ($1) ON CONFLICT DO NOTHING", Uuid::new_v4());
+            crash::step("identity", client.execute(sql, &[&incarnation])).await?;
             let incarnation: Uuid = client.query_one("SELECT incarnation FROM identity", &[]).await?.get(0);
             create(warehouse, incarnation).await?;
             Ok(incarnation)

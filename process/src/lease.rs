@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use tokio_postgres::Client;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::catalog::Catalog;
+use crate::{catalog::Catalog, crash};
 
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// A holder that was silent for this long hangs.
@@ -33,7 +33,7 @@ impl Lease {
         if !client.query_one(sql, &[&name]).await?.get::<_, bool>(0) {
             // The lock is free once the connection is gone; the next try takes it.
             let sql = format!("SELECT pg_terminate_backend(backend) FROM lease WHERE name = $1 AND heartbeat_at < now() - interval '{SILENCE}'");
-            client.query(&sql, &[&name]).await?;
+            crash::step("lease.end_holder", client.query(&sql, &[&name])).await?;
             return Ok(None);
         }
         beat(&client, name).await?;
@@ -56,6 +56,6 @@ impl Lease {
 async fn beat(client: &Client, name: &str) -> Result<()> {
     let sql = "INSERT INTO lease (name, backend, heartbeat_at) VALUES ($1, pg_backend_pid(), now()) \
                ON CONFLICT (name) DO UPDATE SET backend = EXCLUDED.backend, heartbeat_at = EXCLUDED.heartbeat_at";
-    client.execute(sql, &[&name]).await?;
+    crash::step("lease.beat", client.execute(sql, &[&name])).await?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod clock;
+pub mod crash;
 pub mod failure;
 pub mod identity;
 pub mod kafka;

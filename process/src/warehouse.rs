@@ -7,6 +7,8 @@ use std::{fmt, ops::Range, time::Duration};
 use bytes::Bytes;
 use thiserror::Error;
 
+use crate::crash;
+
 mod folder;
 mod hdfs;
 mod parquet_reader;
@@ -146,10 +148,13 @@ impl Warehouse {
     /// # Errors
     /// [`WarehouseError::AlreadyExists`], or a failure.
     pub async fn create(&self, path: &str) -> Result<Writer, WarehouseError> {
-        match self {
-            Self::Hdfs(hdfs) => hdfs.create(path).await.map(|writer| Writer::Hdfs(Box::new(writer))),
-            Self::Folder(folder) => folder.create(path).await.map(Writer::Folder),
-        }
+        let create = async {
+            match self {
+                Self::Hdfs(hdfs) => hdfs.create(path).await.map(|writer| Writer::Hdfs(Box::new(writer))),
+                Self::Folder(folder) => folder.create(path).await.map(Writer::Folder),
+            }
+        };
+        crash::step("warehouse.create", create).await
     }
 
     /// A new file with this content.
@@ -168,7 +173,7 @@ impl Warehouse {
     /// [`WarehouseError::AlreadyExists`] when the target is taken, [`WarehouseError::NotFound`] when the source is gone; after
     /// any other error the outcome is unknown: look at the target.
     pub async fn rename_new(&self, from: &str, to: &str) -> Result<(), WarehouseError> {
-        either!(self, rename_new(from, to))
+        crash::step("warehouse.rename", async { either!(self, rename_new(from, to)) }).await
     }
 
     /// Makes a folder and those above it.
@@ -176,7 +181,7 @@ impl Warehouse {
     /// # Errors
     /// A failure.
     pub async fn make_folder(&self, folder: &str) -> Result<(), WarehouseError> {
-        either!(self, make_folder(folder))
+        crash::step("warehouse.make_folder", async { either!(self, make_folder(folder)) }).await
     }
 
     /// Removes a file; one that is not there is fine.
@@ -184,7 +189,7 @@ impl Warehouse {
     /// # Errors
     /// A failure.
     pub async fn remove(&self, path: &str) -> Result<(), WarehouseError> {
-        either!(self, remove(path))
+        crash::step("warehouse.remove", async { either!(self, remove(path)) }).await
     }
 }
 
@@ -194,7 +199,7 @@ impl Writer {
     /// # Errors
     /// A failure: the file is unusable.
     pub async fn write(&mut self, content: Bytes) -> Result<(), WarehouseError> {
-        either!(self, write(content))
+        crash::step("warehouse.write", async { either!(self, write(content)) }).await
     }
 
     /// Ends the file; from here on it is complete and durable.
@@ -202,7 +207,7 @@ impl Writer {
     /// # Errors
     /// A failure: the file may be incomplete.
     pub async fn close(&mut self) -> Result<(), WarehouseError> {
-        either!(self, close())
+        crash::step("warehouse.close", async { either!(self, close()) }).await
     }
 }
 

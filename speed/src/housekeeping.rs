@@ -11,6 +11,7 @@ use anabranch_core::{
 use anabranch_process::{
     Catalog,
     catalog::{definitions, live, rows},
+    crash,
 };
 use anabranch_views::{GroupHash, Groups, Row};
 use anyhow::{Context, Result};
@@ -40,7 +41,8 @@ pub(crate) async fn keep(catalog: Catalog, source: String, limit_rows: u64, limi
 async fn look(catalog: &Catalog, source: &str, limit_rows: u64, limit: &watch::Sender<Option<String>>, said: &mut bool) -> Result<()> {
     let mut client = catalog.connect().await?;
     loop {
-        client.execute(&format!("DELETE FROM flush WHERE flushed_at < now() - interval '{MESSAGE_AGE}'"), &[]).await?;
+        let forget = format!("DELETE FROM flush WHERE flushed_at < now() - interval '{MESSAGE_AGE}'");
+        crash::step("speed.forget", client.execute(&forget, &[])).await?;
         while fold_epochs(&mut client, source).await? {}
         let at_limit = look_at_limit(&mut client, source, i64::try_from(limit_rows)?, said).await?;
         if *limit.borrow() != at_limit {
@@ -48,7 +50,8 @@ async fn look(catalog: &Catalog, source: &str, limit_rows: u64, limit: &watch::S
                 Some(reason) => error!(source, "{reason}; speed reads nothing until batch has published, Kafka keeps the events"),
                 None => info!(source, "live rows are below their limit again; speed reads on"),
             }
-            client.execute("UPDATE source SET speed_trouble = $2 WHERE name = $1", &[&source, &at_limit]).await?;
+            let sql = "UPDATE source SET speed_trouble = $2 WHERE name = $1";
+            crash::step("speed.limit", client.execute(sql, &[&source, &at_limit])).await?;
             limit.send_replace(at_limit);
         }
         sleep(INTERVAL).await;
@@ -90,7 +93,7 @@ async fn leave_out(client: &mut Client, source: &str, fingerprint: &Fingerprint)
     let sql = "UPDATE definition SET left_out = true WHERE source = $1 AND fingerprint = $2 AND failure IS NOT NULL RETURNING view, failure";
     let Some(row) = transaction.query_opt(sql, &[&source, &fingerprint.0]).await? else { return Ok(false) };
     transaction.execute("UPDATE source SET definitions = definitions + 1 WHERE name = $1", &[&source]).await?;
-    transaction.commit().await?;
+    crash::step("speed.leave_out", transaction.commit()).await?;
     let (view, failure): (String, String) = (row.get(0), row.get(1));
     error!(source, view, failure, "a view has too many live rows and its runs fail; it is left out until one publishes it");
     Ok(true)
@@ -119,7 +122,7 @@ async fn fold_epochs(client: &mut Client, source: &str) -> Result<bool> {
         let id = EpochId(transaction.query_one("SELECT nextval('epoch_id')", &[]).await?.get(0));
         let Some(folded) = fold::folded(id, earlier, later, &pruned).filter(|_| locked.len() == both.len()) else { continue };
         let rows = write_folded(&transaction, source, both, &folded).await?;
-        transaction.commit().await.context("commit a folding")?;
+        crash::step("speed.fold", transaction.commit()).await.context("commit a folding")?;
         debug!(source, earlier = earlier.id.0, later = later.id.0, epoch = id.0, rows, "folded two closed epochs into one");
         return Ok(true);
     }

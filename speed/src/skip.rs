@@ -1,7 +1,7 @@
 //! `skip-lost` in the speed layer: a gap in the live rows, at which answers stand until a version has passed it.
 
 use anabranch_core::{Offset, OffsetRange, Partition, protocol::skip};
-use anabranch_process::catalog::rows;
+use anabranch_process::{catalog::rows, crash};
 use anyhow::{Context, Result};
 use tokio_postgres::Client;
 
@@ -18,6 +18,6 @@ pub async fn skip_lost(client: &mut Client, source: &str, partition: Partition, 
     transaction.execute(sql, &[&source, &partition.0, &skip.end.0]).await?;
     let sql = "UPDATE partition SET next_offset = $3, epoch = NULL WHERE source = $1 AND partition = $2";
     transaction.execute(sql, &[&source, &partition.0, &skip.at.0]).await?;
-    transaction.commit().await.context("commit a skip")?;
+    crash::step("speed.skip", transaction.commit()).await.context("commit a skip")?;
     Ok(OffsetRange::new(skip.end, skip.at))
 }

@@ -10,7 +10,10 @@ use anabranch_core::{
         open::{self, Closing, Plan},
     },
 };
-use anabranch_process::catalog::{definitions::SourceDefinitions, live, rows};
+use anabranch_process::{
+    catalog::{definitions::SourceDefinitions, live, rows},
+    crash,
+};
 use anabranch_views::table;
 use anyhow::{Context, Result};
 use arrow::ipc::writer::StreamWriter;
@@ -73,7 +76,8 @@ pub(crate) async fn positions(client: &Client, source: &str, wanted: &BTreeSet<P
 
 /// Notes why a partition cannot go on, or that it can.
 pub(crate) async fn trouble(client: &Client, source: &str, partition: Partition, trouble: Option<&str>) -> Result<()> {
-    client.execute("UPDATE partition SET speed_trouble = $3 WHERE source = $1 AND partition = $2", &[&source, &partition.0, &trouble]).await?;
+    let sql = "UPDATE partition SET speed_trouble = $3 WHERE source = $1 AND partition = $2";
+    crash::step("speed.trouble", client.execute(sql, &[&source, &partition.0, &trouble])).await?;
     Ok(())
 }
 
@@ -114,7 +118,7 @@ pub(crate) async fn open(
     }
     let opened = write_opening(&transaction, definitions, &plan).await?;
     transaction.execute("SELECT pg_notify('anabranch', '')", &[]).await?;
-    transaction.commit().await.context("commit an opening")?;
+    crash::step("speed.open", transaction.commit()).await.context("commit an opening")?;
     Ok(Opening::Done(opened))
 }
 
@@ -161,7 +165,7 @@ pub(crate) async fn flush(client: &mut Client, source: &str, epoch: EpochId, fol
     let advances = flush::flush(epoch, &advances, &locked)?;
     write_flush(&transaction, source, epoch, &advances, fold).await?;
     transaction.execute("SELECT pg_notify('anabranch', '')", &[]).await?;
-    transaction.commit().await.context("commit a flush")?;
+    crash::step("speed.flush", transaction.commit()).await.context("commit a flush")?;
     Ok(())
 }
 
@@ -202,7 +206,7 @@ pub(crate) async fn watermarks(client: &Client, source: &str, ends: &BTreeMap<Pa
                free AS (SELECT partition FROM partition WHERE source = $1 ORDER BY partition FOR UPDATE SKIP LOCKED) \
                UPDATE partition SET high_watermark = ends.high FROM ends, free \
                WHERE partition.source = $1 AND partition.partition = ends.partition AND free.partition = ends.partition AND partition.high_watermark < ends.high";
-    client.execute(sql, &[&source, &partitions, &offsets]).await?;
+    crash::step("speed.watermarks", client.execute(sql, &[&source, &partitions, &offsets])).await?;
     Ok(())
 }
 

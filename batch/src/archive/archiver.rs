@@ -18,6 +18,7 @@ use anabranch_core::{
 use anabranch_process::{
     Catalog, Settings, Warehouse,
     catalog::{answered, definitions, rows},
+    crash,
     kafka::{self, GroupConsumer, Lost, Polled, Rebalance},
 };
 use anyhow::{Context, Result};
@@ -140,7 +141,7 @@ impl<'a> Archiver<'a> {
         }
         let origin = self.consumer.origin(partition, self.source.start).with_context(|| format!("ask for the origin of partition {partition}"))?;
         let sql = "INSERT INTO partition (source, partition, origin, next_offset, archived_to) VALUES ($1, $2, $3, $3, $3) ON CONFLICT DO NOTHING";
-        self.runtime.block_on(answered(self.client.execute(sql, &[&self.source.name, &partition.0, &origin.0])))?;
+        self.runtime.block_on(answered(crash::step("archive.origin", self.client.execute(sql, &[&self.source.name, &partition.0, &origin.0]))))?;
         let sql = "SELECT origin FROM partition WHERE source = $1 AND partition = $2";
         Ok(Offset(self.runtime.block_on(answered(self.client.query_one(sql, &[&self.source.name, &partition.0])))?.get(0)))
     }
@@ -201,7 +202,7 @@ impl<'a> Archiver<'a> {
 
     fn trouble(&self, partition: Partition, trouble: Option<&str>) -> Result<()> {
         let sql = "UPDATE partition SET archive_trouble = $3 WHERE source = $1 AND partition = $2";
-        self.runtime.block_on(answered(self.client.execute(sql, &[&self.source.name, &partition.0, &trouble])))?;
+        self.runtime.block_on(answered(crash::step("archive.trouble", self.client.execute(sql, &[&self.source.name, &partition.0, &trouble]))))?;
         Ok(())
     }
 
@@ -301,7 +302,7 @@ impl<'a> Archiver<'a> {
                    UPDATE partition SET archived_to = reports.reached, committed_to = greatest(committed_to, reports.committed) FROM reports, locked \
                    WHERE partition.source = $1 AND partition.partition = reports.partition AND locked.partition = reports.partition \
                    AND partition.archived_to < reports.reached";
-        self.runtime.block_on(answered(self.client.execute(sql, &[&self.source.name, &partitions, &offsets, &committed])))?;
+        self.runtime.block_on(answered(crash::step("archive.report", self.client.execute(sql, &[&self.source.name, &partitions, &offsets, &committed]))))?;
         for (partition, reached) in &reports {
             if let Some(slot) = self.slots.get_mut(partition) {
                 slot.reported = *reached;

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use anabranch_core::{definition::View, protocol::RunId};
+use anabranch_process::crash;
 use anabranch_views::{DoubleSum, GroupHash, Groups, Row, State, Value, table};
 use anyhow::Result;
 use chrono::DateTime;
@@ -108,7 +109,7 @@ pub(super) async fn store(client: &Client, run: RunId, drift: &[Drift]) -> Resul
     for cell in drift.iter().take(STORED_CELLS) {
         error!(run = run.0, view = cell.view, cell = cell.cell, kept = cell.kept, recomputed = cell.recomputed, "found drift; the recomputed part wins");
         let sql = "INSERT INTO drift (run, view, cell, kept, recomputed) VALUES ($1, $2, $3, $4, $5)";
-        client.execute(sql, &[&run.0, &cell.view, &cell.cell, &cell.kept, &cell.recomputed]).await?;
+        crash::step("batch.drift", client.execute(sql, &[&run.0, &cell.view, &cell.cell, &cell.kept, &cell.recomputed])).await?;
     }
     Ok(())
 }

@@ -9,7 +9,10 @@ use anabranch_core::{
         cut::{self, Cuts, Step},
     },
 };
-use anabranch_process::catalog::{definitions::SourceDefinitions, rows};
+use anabranch_process::{
+    catalog::{definitions::SourceDefinitions, rows},
+    crash,
+};
 use anyhow::{Result, bail};
 use tokio::time::sleep;
 use tokio_postgres::{Client, IsolationLevel};
@@ -36,7 +39,7 @@ pub(super) async fn settle(client: &mut Client, definitions: &SourceDefinitions,
             Step::Raise(cut) => {
                 // Under the row's lock, and only from the cut before: of two batches one raises.
                 let sql = "UPDATE source SET cut_wanted = $2 WHERE name = $1 AND cut_wanted = $2::bigint - 1";
-                client.execute(sql, &[&source, &cut.0]).await?;
+                crash::step("batch.raise", client.execute(sql, &[&source, &cut.0])).await?;
                 deadline = Instant::now() + SPEED_LIMIT;
             }
             Step::Await(cut, missing) if Instant::now() >= deadline => cut_silent(client, source, cut, &missing).await?,
@@ -98,7 +101,7 @@ async fn cut_silent(client: &mut Client, source: &str, cut: CutNumber, missing: 
         let sql = "INSERT INTO cut_offset (source, cut, partition, \"offset\") VALUES ($1, $2, $3, $4)";
         transaction.execute(sql, &[&source, &cut.0, &row.partition.0, &silent.at.0]).await?;
     }
-    transaction.commit().await?;
+    crash::step("batch.cut_silent", transaction.commit()).await?;
     info!(source, cut = cut.0, partitions = missing.len(), "cut silent partitions");
     Ok(())
 }

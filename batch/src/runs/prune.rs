@@ -7,7 +7,10 @@ use anabranch_core::{
     definition::Fingerprint,
     protocol::{EpochId, prune},
 };
-use anabranch_process::catalog::{definitions, live, rows};
+use anabranch_process::{
+    catalog::{definitions, live, rows},
+    crash,
+};
 use anyhow::Result;
 use tokio_postgres::{Client, GenericClient, Transaction};
 use tracing::debug;
@@ -18,12 +21,12 @@ pub(super) async fn prune(client: &mut Client, source: &str, after_seconds: u64)
     for fingerprint in definitions.definitions.keys() {
         let transaction = client.transaction().await?;
         prune_definition(&transaction, source, fingerprint, after_seconds).await?;
-        transaction.commit().await?;
+        crash::step("batch.prune", transaction.commit()).await?;
     }
     forget_left(client, source).await?;
     let transaction = client.transaction().await?;
     remove_epochs(&transaction, source).await?;
-    transaction.commit().await?;
+    crash::step("batch.remove_epochs", transaction.commit()).await?;
     Ok(())
 }
 
@@ -51,7 +54,7 @@ async fn forget_left(client: &mut Client, source: &str) -> Result<()> {
         store_pruned(&transaction, source, &fingerprint, &before.unwrap_or_default().max(&coverage)).await?;
         transaction.execute(&format!("DELETE FROM {table}"), &[]).await?;
     }
-    transaction.commit().await?;
+    crash::step("batch.forget_left", transaction.commit()).await?;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use anabranch_core::{
         publish::{self, Candidate, Ground, Refused},
     },
 };
-use anabranch_process::catalog::rows;
+use anabranch_process::{catalog::rows, crash};
 use anyhow::{Context, Result, bail};
 use tokio_postgres::{Client, Transaction};
 
@@ -97,7 +97,7 @@ pub(super) async fn publish(
     let sql = "UPDATE source SET running = NULL, cut_finished = CASE WHEN $2 THEN greatest(cut_finished, $3) ELSE cut_finished END WHERE name = $1";
     transaction.execute(sql, &[&source, &finished, &cut.0]).await?;
     transaction.execute("SELECT pg_notify('anabranch', '')", &[]).await?;
-    transaction.commit().await.context("commit a publication")?;
+    crash::step("batch.publish", transaction.commit()).await.context("commit a publication")?;
     Ok(outcome)
 }
 

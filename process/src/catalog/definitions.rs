@@ -11,7 +11,7 @@ use anabranch_views::table::{self, ColumnType};
 use anyhow::{Context, Result};
 use tokio_postgres::{Client, GenericClient, Transaction};
 
-use crate::failure::Refused;
+use crate::{crash, failure::Refused};
 
 /// Compiles all `*.sql` files of a folder.
 ///
@@ -57,7 +57,7 @@ pub async fn apply(client: &mut Client, pipeline: &Pipeline) -> Result<Vec<(Stri
             transaction.execute("UPDATE source SET definitions = definitions + 1 WHERE name = $1", &[&source.name]).await?;
             transaction.execute("SELECT pg_notify('anabranch', '')", &[]).await?;
         }
-        transaction.commit().await?;
+        crash::step("catalog.apply", transaction.commit()).await?;
     }
     Ok(report)
 }
@@ -89,7 +89,7 @@ pub async fn drop_undefined(client: &mut Client, pipeline: &Pipeline) -> Result<
         transaction.execute("UPDATE source SET definitions = definitions + 1 WHERE name = $1", &[&source]).await?;
         transaction.execute("DELETE FROM view WHERE source = $1 AND name = ANY($2)", &[&source, &names]).await?;
         transaction.execute("SELECT pg_notify('anabranch', '')", &[]).await?;
-        transaction.commit().await?;
+        crash::step("catalog.drop", transaction.commit()).await?;
         dropped.extend(names);
     }
     Ok(dropped)
