@@ -1,10 +1,10 @@
-# make demo | test | up | down | doctor. SET=name and DATANODES=n choose and shape a set of servers.
+# make demo | test | test-all | chaos | up | down | doctor. SET=name and DATANODES=n choose and shape a set of servers.
 SHELL := /bin/bash
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/debug
 
-.PHONY: demo test build up down doctor
+.PHONY: demo test test-all chaos build up down doctor
 
 build:
 	cargo build --workspace --bins --lib --tests
@@ -23,3 +23,12 @@ demo:
 
 test:
 	dev/test
+
+test-all:
+	dev/test all
+
+# MINUTES=30, and SEED=… to repeat a run.
+chaos: export MINUTES ?= 30
+chaos: export SEED ?=
+chaos:
+	dev/test chaos

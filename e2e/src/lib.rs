@@ -19,7 +19,6 @@ use rdkafka::{
     client::DefaultClientContext,
 };
 use serde_json::Value as Json;
-use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
 pub mod chaos;
@@ -65,7 +64,7 @@ pub async fn create_topic(name: &str, partitions: i32) -> Result<()> {
 #[derive(Debug)]
 pub struct Stage {
     settings: BTreeMap<String, String>,
-    folder: TempDir,
+    folder: PathBuf,
 }
 
 impl Stage {
@@ -74,7 +73,9 @@ impl Stage {
     /// # Errors
     /// When PostgreSQL does not answer.
     pub async fn new(name: &str) -> Result<Self> {
-        let mut stage = Self { settings: BTreeMap::new(), folder: tempfile::tempdir()? };
+        // Beside the servers' own logs, and gone with them.
+        let folder = tempfile::Builder::new().prefix(&format!("stage-{name}-")).tempdir_in(variable("ANABRANCH_SERVERS"))?.keep();
+        let mut stage = Self { settings: BTreeMap::new(), folder };
         stage.set("ANABRANCH_PIPELINES__DIR", concat!(env!("CARGO_MANIFEST_DIR"), "/../pipelines"));
         stage.set("ANABRANCH_WAREHOUSE__URL", &format!("{}-{name}", variable("ANABRANCH_WAREHOUSE__URL")));
         stage.set("ANABRANCH_BATCH__PRUNE_AFTER_SECONDS", "5");
@@ -112,7 +113,7 @@ impl Stage {
     /// A folder for files of the test.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        &self.folder
     }
 
     /// Its pipeline is this text from here on.
@@ -149,7 +150,7 @@ impl Stage {
 
     fn program(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
-        command.args(arguments).envs(&self.settings).current_dir(self.folder.path());
+        command.args(arguments).envs(&self.settings).current_dir(&self.folder);
         command
     }
 
@@ -196,7 +197,7 @@ impl Stage {
             self.set("ANABRANCH_SERVING__LISTEN", &listen);
         }
         let name = arguments.iter().map(|argument| argument.rsplit('/').next().unwrap_or(argument)).collect::<Vec<_>>().join("-");
-        let log = self.folder.path().join(format!("{name}-{listen}.log"));
+        let log = self.folder.join(format!("{name}-{listen}.log"));
         let mut command = self.program(program, arguments);
         let child = command.stdout(Stdio::null()).stderr(File::create(&log)?).spawn().context("start anabranch")?;
         Ok(Process { child, log, url: format!("http://{listen}"), client: reqwest::Client::new() })

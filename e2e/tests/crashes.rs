@@ -8,7 +8,7 @@ use anabranch_e2e::{
     clicks::{click, pages, pipeline, produce, recompute},
     create_topic,
     scene::Scene,
-    servers, variable,
+    servers,
 };
 use anyhow::{Context, Result, ensure};
 
@@ -62,7 +62,6 @@ async fn crashed(process: Process, point: &str) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_at_any_step_changes_no_answer() -> Result<()> {
-    variable("ANABRANCH_CRASHING");
     let mut scene = Scene::new("crashes", "1000").await?;
     scene.stage.set("ANABRANCH_BATCH__INCREMENTAL", "*/4 * * * * *");
     scene.stage.set("ANABRANCH_ARCHIVE__ROTATE_SECONDS", "2");

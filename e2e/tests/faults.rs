@@ -1,4 +1,4 @@
-//! What the program survives: layers that are killed, servers that stop, die and come back, zombies.
+//! What the program survives: servers that stop, die and come back, networks, zombies, rebalances.
 #![expect(clippy::print_stdout, clippy::indexing_slicing, reason = "the figures of a run; members of JSON answers")]
 
 use std::{collections::BTreeMap, time::Duration};
@@ -14,8 +14,6 @@ use anabranch_e2e::{
 use anyhow::{Context, Result, ensure};
 
 const LAYERS: [&str; 4] = ["speed", "archive", "batch", "serve"];
-/// A restarted layer opens an epoch, reads from its offset and answers; nothing waits for a time-out.
-const RESTART_LIMIT: Duration = Duration::from_secs(5);
 /// After servers came back: their own recovery, our back-off, what piled up.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
 
@@ -35,31 +33,6 @@ fn serving(running: &Running) -> Result<&Process> {
 
 fn one_more(ends: Offsets) -> Offsets {
     ends.into_iter().map(|(partition, end)| (partition, end + 1)).collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn layers_that_are_killed_answer_exactly_and_freshly_within_five_seconds() -> Result<()> {
-    let mut scene = Scene::new("killed", "1000").await?;
-    let mut running = Running::new();
-    start(&mut scene, &LAYERS, &mut running)?;
-    let begun = scene.ends().await?;
-    scene.fresh(serving(&running)?, &begun, RECOVERY_LIMIT).await?;
-    let sets: [&[&'static str]; 6] = [&["speed"], &["archive"], &["batch"], &["serve"], &["speed", "serve"], &LAYERS];
-    for round in 0..2 {
-        for killed in sets {
-            for layer in killed {
-                running.remove(layer).context("it runs")?.kill()?;
-            }
-            let ends = one_more(scene.ends().await?);
-            start(&mut scene, killed, &mut running)?;
-            let took = scene.fresh(serving(&running)?, &ends, RESTART_LIMIT).await.with_context(|| format!("round {round}, killed {killed:?}"))?;
-            println!("killed {killed:?}: fresh after {:.2} s", took.as_secs_f64());
-            tokio::time::sleep(Duration::from_millis(700)).await;
-        }
-    }
-    scene.finish(serving(&running)?).await?;
-    println!("{} cells", scene.cells);
-    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
