@@ -287,6 +287,8 @@ struct State {
     live: HashMap<EpochId, LiveEpoch>,
     versions: HashMap<Fingerprint, Arc<Version>>,
     loading: BTreeMap<Fingerprint, RunId>,
+    /// Versions that could not be loaded when it was tried last.
+    unreadable: BTreeMap<Fingerprint, RunId>,
     tasks: JoinSet<Loaded>,
     answers: BTreeMap<String, ViewState>,
 }
@@ -386,11 +388,15 @@ impl State {
             Ok((fingerprint, run, Ok(version))) => {
                 debug!(%fingerprint, run = run.0, parts = version.parts.len(), "loaded version");
                 self.loading.remove(&fingerprint);
+                self.unreadable.remove(&fingerprint);
                 self.versions.insert(fingerprint, Arc::new(version));
             }
             Ok((fingerprint, run, Err(error))) => {
-                error!(%fingerprint, run = run.0, error = format!("{error:#}"), "could not load a version; answers stand on the one before");
                 self.loading.remove(&fingerprint);
+                // Said once for each version; it is tried again at every refresh.
+                if self.unreadable.insert(fingerprint.clone(), run) != Some(run) {
+                    error!(%fingerprint, run = run.0, error = format!("{error:#}"), "could not load a version; answers stand on the one before");
+                }
             }
             Err(error) => {
                 error!(%error, "loading a version broke off");
