@@ -76,20 +76,6 @@ impl Topic {
         Ok(())
     }
 
-    /// As [`Self::look_for_partitions`], where one of these is not known.
-    ///
-    /// # Errors
-    /// When Kafka does not answer.
-    pub fn look_for(&mut self, offsets: &BTreeMap<i32, i64>) -> Result<()> {
-        let deadline = Instant::now() + READ_LIMIT;
-        while offsets.keys().any(|partition| !self.positions.contains_key(partition)) {
-            if let (Err(error), true) = (self.look_for_partitions(), Instant::now() > deadline) {
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
     /// The end of every partition now.
     ///
     /// # Errors
@@ -112,6 +98,10 @@ impl Topic {
         while offsets.iter().any(|(partition, end)| self.positions.get(partition).is_none_or(|position| position < end)) {
             if Instant::now() > deadline {
                 bail!("the topic {} could not be read up to {offsets:?}, only to {:?}; last error: {last:?}", self.name, self.positions);
+            }
+            if offsets.keys().any(|partition| !self.positions.contains_key(partition)) {
+                // The topic was given partitions; not every broker may know them yet.
+                self.look_for_partitions()?;
             }
             match self.consumer.poll(Duration::from_millis(100)) {
                 None => {}
