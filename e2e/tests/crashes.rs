@@ -1,5 +1,4 @@
 //! The process ends itself before and after every step that changes something outside it; then everything must be right.
-#![expect(clippy::print_stdout, reason = "the table of results")]
 
 use std::{collections::BTreeMap, os::unix::process::ExitStatusExt, time::Duration};
 

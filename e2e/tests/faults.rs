@@ -1,5 +1,4 @@
 //! What the program survives: servers that stop, die and come back, networks, zombies, rebalances.
-#![expect(clippy::print_stdout, clippy::indexing_slicing, reason = "the figures of a run; members of JSON answers")]
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,5 +1,4 @@
 //! Small installations: empty topics, silent partitions, definitions that come and go, servers that are not there.
-#![expect(clippy::indexing_slicing, reason = "members of JSON answers")]
 
 use anabranch_e2e::{
     Stage,

@@ -1,5 +1,4 @@
 //! Layers that are killed, alone and together: a restart is right and fresh within seconds.
-#![expect(clippy::print_stdout, reason = "the figures of a run")]
 
 use std::{collections::BTreeMap, time::Duration};
 
