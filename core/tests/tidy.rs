@@ -63,7 +63,14 @@ fn every_command_is_in_the_readme() {
     let names = commands.lines().filter_map(|line| line.strip_prefix("    ")).filter(|line| line.starts_with(char::is_uppercase));
     let mut count = 0;
     for name in names {
-        let name: String = name.chars().take_while(|c| c.is_alphanumeric()).collect::<String>().to_lowercase();
+        let mut command = String::new();
+        for letter in name.chars().take_while(|letter| letter.is_alphanumeric()) {
+            if letter.is_uppercase() && !command.is_empty() {
+                command.push('-');
+            }
+            command.push(letter.to_ascii_lowercase());
+        }
+        let name = command;
         assert!(readme.contains(&format!("anabranch {name}")), "the README does not have `anabranch {name}`");
         count += 1;
     }
