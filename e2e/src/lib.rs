@@ -189,6 +189,17 @@ impl Stage {
         started
     }
 
+    /// Starts a service that notes every crash point that it passes, in this file.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_noting(&mut self, arguments: &[&str], file: &Path) -> Result<Process> {
+        self.set("ANABRANCH_CRASH_LOG", &file.display().to_string());
+        let started = self.start_program(&variable("ANABRANCH_CRASHING"), arguments);
+        self.settings.remove("ANABRANCH_CRASH_LOG");
+        started
+    }
+
     fn start_program(&mut self, program: &str, arguments: &[&str]) -> Result<Process> {
         let listen = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         if arguments.iter().any(|argument| ["run", "serve"].contains(argument)) {

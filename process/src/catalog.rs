@@ -105,7 +105,8 @@ impl Catalog {
     pub async fn migrate(&self) -> Result<()> {
         let mut client = self.connect().await?;
         client.execute("SELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK]).await?;
-        client.batch_execute("SET client_min_messages = warning; CREATE SCHEMA IF NOT EXISTS anabranch").await?;
+        client.batch_execute("SET client_min_messages = warning").await?;
+        crash::step("catalog.schema", client.batch_execute("CREATE SCHEMA IF NOT EXISTS anabranch")).await?;
         let migrated = crash::step("catalog.migrate", embedded::migrations::runner().set_abort_missing(true).run_async(&mut client)).await;
         // The lock goes with the connection if this fails.
         if let Err(error) = client.execute("SELECT pg_advisory_unlock($1)", &[&MIGRATION_LOCK]).await {
