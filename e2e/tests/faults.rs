@@ -276,3 +276,26 @@ async fn an_older_state_of_postgresql_is_gone_on_from() -> Result<()> {
     std::fs::remove_dir_all(&backup)?;
     scene.finish(serving(&running)?).await
 }
+
+/// A member that restarts gets its old partitions back without a rebalance: what the topic was given while it was away must
+/// not stay nobody's.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_are_added_while_nobody_runs_are_read() -> Result<()> {
+    let mut scene = Scene::new("orphans", "500").await?;
+    let mut running = Running::new();
+    start(&mut scene, &LAYERS, &mut running)?;
+    let begun = scene.ends().await?;
+    scene.fresh(serving(&running)?, &begun, RECOVERY_LIMIT).await?;
+    for layer in ["speed", "archive"] {
+        running.remove(layer).context("it runs")?.kill()?;
+    }
+    scene.add_partitions(10).await?;
+    for partition in [8, 9] {
+        produce(&scene.name, partition, &vec![serde_json::json!({"event_id": null}); 10])?;
+    }
+    start(&mut scene, &["speed", "archive"], &mut running)?;
+    let ends = scene.ends().await?;
+    let took = scene.fresh(serving(&running)?, &ends, RECOVERY_LIMIT).await?;
+    println!("new partitions are read {:.1} s after the restart", took.as_secs_f64());
+    scene.finish(serving(&running)?).await
+}

@@ -116,6 +116,7 @@ impl<'a> Worker<'a> {
                 self.open_epoch()?;
             }
             self.pause_at_limit()?;
+            self.consumer.claim_orphans();
             self.poll(next_flush)?;
             if Instant::now() >= next_flush {
                 let began = Instant::now();

@@ -88,6 +88,7 @@ impl<'a> Archiver<'a> {
             for event in self.consumer.rebalances() {
                 self.rebalance(event)?;
             }
+            self.consumer.claim_orphans();
             self.poll(next_look)?;
             if Instant::now() >= next_look {
                 next_look = Instant::now() + LOOK;
