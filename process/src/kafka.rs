@@ -4,27 +4,23 @@
 //! [`GroupConsumer::assign`] or [`GroupConsumer::unassign`]. librdkafka waits for that answer.
 
 use std::{
-    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anabranch_core::{Offset, OffsetRange, Partition, definition::Start};
 use anyhow::{Context as _, Result, anyhow};
-use bytes::Buf;
 use rdkafka::{
     ClientConfig, ClientContext, Message as _, TopicPartitionList,
     admin::{AdminClient, AdminOptions, ResourceSpecifier},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
-    groups::GroupMemberInfo,
     message::BorrowedMessage,
-    metadata::MetadataTopic,
     statistics::Statistics,
     types::RDKafkaRespErr,
 };
@@ -35,13 +31,12 @@ use crate::{
     settings::Kafka,
 };
 
+mod orphans;
+
+use orphans::Orphans;
+
 /// A broker that does not answer within this time counts as not there.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
-
-/// How often a member looks whether a partition is nobody's: twice as long as the group needs to notice by itself.
-const ORPHAN_INTERVAL: Duration = Duration::from_secs(10);
-/// Asked on the polling thread, so not for long.
-const LOOK_LIMIT: Duration = Duration::from_secs(1);
 
 /// A restarted worker with the same instance id gets its partitions back at once; others after this time.
 const SESSION_TIMEOUT_MS: &str = "10000";
@@ -142,14 +137,7 @@ pub struct GroupConsumer {
     consumer: BaseConsumer<Events>,
     group: String,
     topic: String,
-    orphans: Cell<Orphans>,
-}
-
-/// When the group was looked at last, and whether a partition was nobody's then.
-#[derive(Clone, Copy)]
-struct Orphans {
-    looked: Instant,
-    seen: bool,
+    orphans: Orphans,
 }
 
 impl std::fmt::Debug for GroupConsumer {
@@ -245,7 +233,7 @@ impl GroupConsumer {
             .create_with_context(Events::default())
             .context("make a Kafka consumer")?;
         consumer.subscribe(&[topic]).with_context(|| format!("subscribe to topic {topic}"))?;
-        Ok(Self { consumer, group, topic: topic.to_owned(), orphans: Cell::new(Orphans { looked: Instant::now(), seen: false }) })
+        Ok(Self { consumer, group, topic: topic.to_owned(), orphans: Orphans::default() })
     }
 
     /// What the group did since the last call.
@@ -294,35 +282,6 @@ impl GroupConsumer {
         if self.consumer.context().troubled.swap(false, Ordering::Relaxed) {
             tracing::info!(topic = self.topic, "Kafka answers again");
         }
-    }
-
-    /// Joins the group anew when a partition of the topic is nobody's for long; call it again and again.
-    ///
-    /// A static member that restarts gets its old partitions back without a rebalance. If the topic was given partitions
-    /// meanwhile, no client sees a change of their number, and nobody would ever be given the new ones.
-    pub fn claim_orphans(&self) {
-        let before = self.orphans.get();
-        if before.looked.elapsed() < ORPHAN_INTERVAL {
-            return;
-        }
-        // A broker that does not answer now is asked again.
-        let seen = self.has_orphans().unwrap_or(false);
-        self.orphans.set(Orphans { looked: Instant::now(), seen: seen && !before.seen });
-        if seen && before.seen {
-            tracing::info!(group = self.group, topic = self.topic, "partitions of the topic are nobody's; joining the group anew");
-            self.consumer.unsubscribe();
-            if let Err(error) = self.consumer.subscribe(&[&self.topic]) {
-                tracing::warn!(group = self.group, %error, "could not join the group anew; trying on");
-            }
-        }
-    }
-
-    fn has_orphans(&self) -> Result<bool, KafkaError> {
-        let groups = self.consumer.fetch_group_list(Some(&self.group), LOOK_LIMIT)?;
-        let Some(group) = groups.groups().iter().find(|group| group.name() == self.group && group.state() == "Stable") else { return Ok(false) };
-        let assigned: BTreeSet<i32> = group.members().iter().filter_map(GroupMemberInfo::assignment).flat_map(|bytes| assigned(bytes, &self.topic)).collect();
-        let metadata = self.consumer.fetch_metadata(Some(&self.topic), LOOK_LIMIT)?;
-        Ok(metadata.topics().iter().flat_map(MetadataTopic::partitions).any(|partition| !assigned.contains(&partition.id())))
     }
 
     /// The ends of the partitions that are read, as the brokers said last; about a second old.
@@ -422,29 +381,6 @@ impl GroupConsumer {
     }
 }
 
-/// The partitions of `topic` in an assignment of Kafka's consumer protocol: version, then topics with their partitions.
-fn assigned(mut bytes: &[u8], topic: &str) -> Vec<i32> {
-    let mut partitions = Vec::new();
-    let mut read = || -> Option<()> {
-        bytes.try_get_i16().ok()?;
-        for _ in 0..bytes.try_get_i32().ok()? {
-            let length = usize::try_from(bytes.try_get_i16().ok()?).ok()?;
-            let (name, rest) = bytes.split_at_checked(length)?;
-            bytes = rest;
-            for _ in 0..bytes.try_get_i32().ok()? {
-                let partition = bytes.try_get_i32().ok()?;
-                if name == topic.as_bytes() {
-                    partitions.push(partition);
-                }
-            }
-        }
-        Some(())
-    };
-    // What is not understood counts as nobody's: at worst the group is joined once more.
-    read().unwrap_or_default();
-    partitions
-}
-
 /// A record as decoding takes it.
 #[must_use]
 pub fn raw<'a>(message: &'a BorrowedMessage<'_>) -> anabranch_views::decode::RawRecord<'a> {
@@ -454,19 +390,5 @@ pub fn raw<'a>(message: &'a BorrowedMessage<'_>) -> anabranch_views::decode::Raw
         timestamp_micros: message.timestamp().to_millis().map(|millis| millis.saturating_mul(1000)),
         key: message.key(),
         value: message.payload(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_assignment_is_read_as_the_protocol_writes_it() {
-        let bytes = [&[0, 1, 0, 0, 0, 2, 0, 1][..], b"a", &[0, 0, 0, 1, 0, 0, 0, 9, 0, 2], b"bb", &[0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 0]].concat();
-        assert_eq!(assigned(&bytes, "bb"), [3, 4]);
-        assert_eq!(assigned(&bytes, "a"), [9]);
-        assert_eq!(assigned(&bytes[..bytes.len() - 8], "bb"), [3]);
-        assert_eq!(assigned(&[], "a"), Vec::<i32>::new());
     }
 }
