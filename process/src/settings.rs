@@ -209,7 +209,7 @@ mod tests {
           |
         2 | flush_sm = 100
           | ^^^^^^^^
-        unknown field `flush_sm`, expected `flush_ms`
+        unknown field `flush_sm`, expected `flush_ms` or `live_rows`
         ");
         insta::assert_snapshot!(load("[archive]\nrotate_seconds = \"an hour\"\n").unwrap_err(), @r#"
         settings file /anabranch.toml: TOML parse error at line 2, column 18
