@@ -117,9 +117,9 @@ async fn service(settings: Settings, layers: &[Layer], applies: bool) -> Result<
     let stop = stop_on_signal()?;
     let pipeline = if applies { Some(definitions::read_folder(Path::new(&settings.pipelines.dir))?) } else { None };
     let mut said = false;
-    // A server that is not there is waited for; settings that are wrong end the program.
+    // A server that is not there, or dies meanwhile, is waited for; settings that are wrong end the program.
     while let Err(error) = begin(&settings, pipeline.as_ref()).await {
-        if !is_away(&error) {
+        if error.chain().any(|cause| cause.is::<Refused>()) {
             return Err(error);
         }
         if !said {
@@ -169,11 +169,6 @@ fn stop_on_signal() -> Result<CancellationToken> {
         }
     });
     Ok(stop)
-}
-
-/// Whether a server does not answer: a service waits for it.
-fn is_away(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.is::<Unreachable>() || cause.downcast_ref().is_some_and(|error: &tokio_postgres::Error| error.code().is_none()))
 }
 
 async fn begin(settings: &Settings, pipeline: Option<&Pipeline>) -> Result<()> {

@@ -12,11 +12,15 @@
 use std::{future::Future, str::FromStr, time::Duration};
 
 use anyhow::{Context, Result};
+use refinery::error::Kind;
 use tokio::time::timeout;
 use tokio_postgres::{Client, Config, NoTls, config::Host};
 use tracing::error;
 
-use crate::{crash, failure::Unreachable};
+use crate::{
+    crash,
+    failure::{Refused, Unreachable},
+};
 
 pub mod definitions;
 pub mod live;
@@ -58,7 +62,7 @@ impl Catalog {
     /// # Errors
     /// When the address cannot be read.
     pub fn at(url: &str) -> Result<Self> {
-        let mut config = Config::from_str(url).with_context(|| "read setting postgres.url")?;
+        let mut config = Config::from_str(url).map_err(|error| Refused(format!("setting postgres.url: {error}")))?;
         config.connect_timeout(CONNECT_LIMIT).options("-c search_path=anabranch -c timezone=UTC").application_name("anabranch");
         config.keepalives_idle(Duration::from_secs(10)).tcp_user_timeout(Duration::from_secs(30));
         Ok(Self { config })
@@ -112,7 +116,10 @@ impl Catalog {
         if let Err(error) = client.execute("SELECT pg_advisory_unlock($1)", &[&MIGRATION_LOCK]).await {
             error!(%error, "could not release the lock of the migrations");
         }
-        migrated.context("migrate the catalog (tables of a newer anabranch need a newer anabranch)")?;
-        Ok(())
+        match migrated {
+            Ok(_) => Ok(()),
+            Err(error) if matches!(error.kind(), Kind::Connection(..)) => Err(error).context("migrate the catalog"),
+            Err(error) => Err(Refused(format!("the catalog's tables are those of another anabranch: {error}")).into()),
+        }
     }
 }
