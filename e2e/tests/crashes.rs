@@ -117,7 +117,7 @@ async fn a_crash_in_a_first_start_is_gone_on_from() -> Result<()> {
 }
 
 /// What a transaction of each step writes, of which it writes something first that no other step writes.
-const WRITES: [(&str, &str); 22] = [
+const WRITES: [(&str, &str); 25] = [
     ("catalog.schema", "CREATE SCHEMA"),
     ("catalog.migrate", "refinery_schema_history"),
     ("identity", "INSERT INTO identity"),
@@ -129,6 +129,9 @@ const WRITES: [(&str, &str); 22] = [
     ("archive.origin", "INSERT INTO partition"),
     ("speed.flush", "UPDATE epoch SET flush"),
     ("speed.forget", "DELETE FROM flush WHERE flushed_at"),
+    ("speed.limit", "UPDATE source SET speed_trouble"),
+    ("speed.trouble", "UPDATE partition SET speed_trouble"),
+    ("archive.trouble", "UPDATE partition SET archive_trouble"),
     ("speed.watermarks", "UPDATE partition SET high_watermark"),
     ("batch.begin", "INSERT INTO run"),
     ("batch.raise", "SET cut_wanted"),

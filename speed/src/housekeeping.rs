@@ -50,10 +50,11 @@ async fn look(catalog: &Catalog, source: &str, limit_rows: u64, limit: &watch::S
                 Some(reason) => error!(source, "{reason}; speed reads nothing until batch has published, Kafka keeps the events"),
                 None => info!(source, "live rows are below their limit again; speed reads on"),
             }
-            let sql = "UPDATE source SET speed_trouble = $2 WHERE name = $1";
-            crash::step("speed.limit", client.execute(sql, &[&source, &at_limit])).await?;
-            limit.send_replace(at_limit);
+            limit.send_replace(at_limit.clone());
         }
+        // Also when nothing changed: an earlier worker may have left its own.
+        let sql = "UPDATE source SET speed_trouble = $2 WHERE name = $1 AND speed_trouble IS DISTINCT FROM $2";
+        crash::step("speed.limit", client.execute(sql, &[&source, &at_limit])).await?;
         sleep(INTERVAL).await;
     }
 }

@@ -74,10 +74,11 @@ pub(crate) async fn positions(client: &Client, source: &str, wanted: &BTreeSet<P
     Ok(known.filter(|(partition, _)| wanted.contains(partition)).collect())
 }
 
-/// Notes why a partition cannot go on, or that it can.
-pub(crate) async fn trouble(client: &Client, source: &str, partition: Partition, trouble: Option<&str>) -> Result<()> {
-    let sql = "UPDATE partition SET speed_trouble = $3 WHERE source = $1 AND partition = $2";
-    crash::step("speed.trouble", client.execute(sql, &[&source, &partition.0, &trouble])).await?;
+/// Notes why partitions cannot go on, or that they can.
+pub(crate) async fn trouble(client: &Client, source: &str, partitions: &BTreeSet<Partition>, trouble: Option<&str>) -> Result<()> {
+    let partitions: Vec<i32> = partitions.iter().map(|partition| partition.0).collect();
+    let sql = "UPDATE partition SET speed_trouble = $3 WHERE source = $1 AND partition = ANY($2) AND speed_trouble IS DISTINCT FROM $3";
+    crash::step("speed.trouble", client.execute(sql, &[&source, &partitions, &trouble])).await?;
     Ok(())
 }
 

@@ -147,6 +147,8 @@ impl<'a> Worker<'a> {
                     self.consumer.assign(&BTreeMap::new()).context("accept an empty assignment")?;
                 }
                 self.given.extend(partitions.iter().copied());
+                // What an earlier worker could not go on with may have been skipped since.
+                Self::wait(&self.runtime, store::trouble(&self.client, &self.definitions.source.name, &partitions, None))?;
                 for (partition, lost) in self.lost(&partitions)? {
                     // librdkafka waits for an answer of every partition; this one is paused at once.
                     self.consumer.assign(&BTreeMap::from([(partition, lost.readable())])).context("accept a partition")?;

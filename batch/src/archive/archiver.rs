@@ -118,6 +118,8 @@ impl<'a> Archiver<'a> {
                 let lost = self.consumer.lost(&positions).context("ask which offsets Kafka has")?;
                 positions.extend(lost.iter().map(|(partition, lost)| (*partition, lost.readable())));
                 self.consumer.assign(&positions).context("begin to read")?;
+                // What an earlier archiver could not go on with may have been skipped since.
+                self.trouble(&positions.keys().copied().collect::<Vec<_>>(), None)?;
                 self.set_aside(lost)?;
             }
             Rebalance::Revoked(partitions) => {
@@ -194,16 +196,18 @@ impl<'a> Archiver<'a> {
         for (partition, lost) in lost {
             error!(source = self.source.name, %partition, "{lost}; the other partitions go on");
             self.consumer.pause(&BTreeSet::from([partition])).context("pause")?;
-            self.trouble(partition, Some(&lost.to_string()))?;
+            self.trouble(&[partition], Some(&lost.to_string()))?;
             self.slots.remove(&partition);
             self.stopped.insert(partition, lost);
         }
         Ok(())
     }
 
-    fn trouble(&self, partition: Partition, trouble: Option<&str>) -> Result<()> {
-        let sql = "UPDATE partition SET archive_trouble = $3 WHERE source = $1 AND partition = $2";
-        self.runtime.block_on(answered(crash::step("archive.trouble", self.client.execute(sql, &[&self.source.name, &partition.0, &trouble]))))?;
+    /// Notes why partitions cannot go on, or that they can.
+    fn trouble(&self, partitions: &[Partition], trouble: Option<&str>) -> Result<()> {
+        let partitions: Vec<i32> = partitions.iter().map(|partition| partition.0).collect();
+        let sql = "UPDATE partition SET archive_trouble = $3 WHERE source = $1 AND partition = ANY($2) AND archive_trouble IS DISTINCT FROM $3";
+        self.runtime.block_on(answered(crash::step("archive.trouble", self.client.execute(sql, &[&self.source.name, &partitions, &trouble]))))?;
         Ok(())
     }
 
@@ -213,7 +217,7 @@ impl<'a> Archiver<'a> {
             let start = self.start_of(partition)?;
             if self.consumer.lost(&BTreeMap::from([(partition, start)])).context("ask which offsets Kafka has")?.is_empty() {
                 info!(source = self.source.name, %partition, "goes on");
-                self.trouble(partition, None)?;
+                self.trouble(&[partition], None)?;
                 self.stopped.remove(&partition);
                 self.consumer.resume_from(&BTreeMap::from([(partition, start)])).context("read on")?;
                 self.slots.insert(partition, Slot { committed: start, position: start, reported: Offset(-1), open: None });

@@ -36,7 +36,7 @@ impl Worker<'_> {
         let source = &self.definitions.source.name;
         error!(source, %partition, "{lost}; the other partitions go on");
         self.consumer.pause(&BTreeSet::from([partition])).context("pause")?;
-        Self::wait(&self.runtime, store::trouble(&self.client, source, partition, Some(&lost.to_string())))?;
+        Self::wait(&self.runtime, store::trouble(&self.client, source, &BTreeSet::from([partition]), Some(&lost.to_string())))?;
         self.given.remove(&partition);
         self.reading.remove(&partition);
         self.paused.insert(partition);
@@ -54,7 +54,7 @@ impl Worker<'_> {
         for partition in partitions.into_iter().filter(|partition| !lost.contains_key(partition)) {
             let source = &self.definitions.source.name;
             info!(source, %partition, "goes on");
-            Self::wait(&self.runtime, store::trouble(&self.client, source, partition, None))?;
+            Self::wait(&self.runtime, store::trouble(&self.client, source, &BTreeSet::from([partition]), None))?;
             self.stopped.remove(&partition);
             self.given.insert(partition);
         }
