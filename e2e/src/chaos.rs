@@ -18,14 +18,15 @@ use rdkafka::{
 use crate::{
     Process, clicks, eventually, kafka,
     proxy::{Mode, Proxy},
-    scene::Scene,
+    scene::{LAYERS, Running, Scene, serving},
     servers::{self, Server},
+    variable,
 };
 
 pub mod plan;
 mod probes;
 
-use plan::{Fault, LAYERS, Planned};
+use plan::{Fault, Planned};
 use probes::Probes;
 
 /// One fault about every five seconds.
@@ -52,9 +53,11 @@ pub struct Summary {
 
 struct Chaos {
     scene: Scene,
-    running: BTreeMap<&'static str, Process>,
-    seconds: BTreeMap<&'static str, Process>,
-    zombies: BTreeMap<&'static str, Process>,
+    running: Running,
+    /// Second workers.
+    seconds: Running,
+    /// Stopped, and replaced.
+    zombies: Running,
     to_database: Proxy,
     to_names: Proxy,
     addresses: BTreeMap<Server, String>,
@@ -81,27 +84,22 @@ pub async fn run(seed: u64, total: Duration) -> Result<Summary> {
     chaos.finish().await
 }
 
-fn authority(url: &str) -> Result<String> {
-    let host = url.split("//").nth(1).and_then(|rest| rest.split('/').next()).context("a URL without a host")?;
-    Ok(host.rsplit('@').next().unwrap_or(host).to_owned())
-}
-
 impl Chaos {
     async fn new() -> Result<Self> {
         let mut scene = Scene::new("chaos", RATE).await?;
-        let (database, warehouse) = (scene.stage.setting("ANABRANCH_POSTGRES__URL")?, scene.stage.setting("ANABRANCH_WAREHOUSE__URL")?);
-        let (postgres, namenode) = (authority(&database)?, authority(&warehouse)?);
-        let (to_database, to_names) = (Proxy::before(&postgres).await?, Proxy::before(&namenode).await?);
-        scene.stage.set("ANABRANCH_POSTGRES__URL", &database.replace(&postgres, &to_database.address.to_string()));
-        scene.stage.set("ANABRANCH_WAREHOUSE__URL", &warehouse.replace(&namenode, &to_names.address.to_string()));
+        let (to_database, to_names) = scene.behind_proxies().await?;
         scene.stage.set("ANABRANCH_ARCHIVE__ROTATE_SECONDS", "20");
         let second = scene.stage.folder().join("second.toml");
         std::fs::write(&second, "[kafka.client]\n\"group.instance.id\" = \"second\"\n")?;
-        let addresses =
-            BTreeMap::from([(Server::Kafka, crate::variable("ANABRANCH_KAFKA__BROKERS")), (Server::NameNode, namenode), (Server::PostgreSql, postgres)]);
-        let mut chaos = Self {
+        let addresses = BTreeMap::from([
+            (Server::Kafka, variable("ANABRANCH_KAFKA__BROKERS")),
+            (Server::NameNode, to_names.target.clone()),
+            (Server::PostgreSql, to_database.target.clone()),
+        ]);
+        let running = scene.begin().await?;
+        Ok(Self {
             scene,
-            running: BTreeMap::new(),
+            running,
             seconds: BTreeMap::new(),
             zombies: BTreeMap::new(),
             to_database,
@@ -110,24 +108,11 @@ impl Chaos {
             partitions: 8,
             second: second.display().to_string(),
             summary: Summary::default(),
-        };
-        for layer in LAYERS {
-            chaos.start(layer)?;
-        }
-        let begun = chaos.scene.ends().await?;
-        let serving = chaos.running.get("serve").context("nobody serves")?;
-        chaos.scene.fresh(serving, &begun, QUIET_LIMIT).await?;
-        Ok(chaos)
+        })
     }
 
     fn start(&mut self, layer: &'static str) -> Result<()> {
-        let process = self.scene.stage.start(&[layer])?;
-        self.running.insert(layer, process);
-        Ok(())
-    }
-
-    fn serving(&self) -> Result<&Process> {
-        self.running.get("serve").context("nobody serves")
+        self.scene.start(&[layer], &mut self.running)
     }
 
     fn layer(&self, layer: &str) -> Result<&Process> {
@@ -158,7 +143,7 @@ impl Chaos {
                 } else if planned.at <= now {
                     break;
                 } else {
-                    probes.ask(self.serving().ok().filter(|_| probes.is_ready())).await;
+                    probes.ask(serving(&self.running).ok().filter(|_| probes.is_ready())).await;
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 probes.check()?;
@@ -179,8 +164,7 @@ impl Chaos {
     async fn becomes_fresh(&mut self) -> Result<()> {
         let began = Instant::now();
         let ends = self.scene.ends().await?;
-        let serving = self.running.get("serve").context("nobody serves")?;
-        self.scene.fresh(serving, &ends, QUIET_LIMIT).await?;
+        self.scene.fresh(serving(&self.running)?, &ends, QUIET_LIMIT).await?;
         let took = began.elapsed();
         println!("          quiet: right and fresh after {:.1} s", took.as_secs_f64());
         self.summary.slowest = self.summary.slowest.max(took);
@@ -235,11 +219,7 @@ impl Chaos {
     async fn heal(&mut self, fault: Fault) -> Result<()> {
         match fault {
             Fault::LayerKilled(layer) => self.start(layer)?,
-            Fault::AllKilled => {
-                for layer in LAYERS {
-                    self.start(layer)?;
-                }
-            }
+            Fault::AllKilled => self.scene.start(&LAYERS, &mut self.running)?,
             Fault::LayerStopped(layer) => self.layer(layer)?.signal("CONT")?,
             Fault::LayerReplaced(layer) => {
                 let zombie = self.zombies.remove(layer).context("no zombie")?;
@@ -275,8 +255,7 @@ impl Chaos {
     }
 
     async fn finish(mut self) -> Result<Summary> {
-        let serving = self.running.remove("serve").context("nobody serves")?;
-        self.scene.finish(&serving).await?;
+        self.scene.finish(serving(&self.running)?).await?;
         self.summary.cells += self.scene.cells;
         self.summary.records = self.scene.topic.records.len();
         for (layer, process) in self.running {

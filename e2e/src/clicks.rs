@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use serde_json::{Value as Json, json};
 
-use crate::{Process, Stage, eventually, kafka};
+use crate::{Process, Stage, create_topic, eventually, kafka};
 
 /// What takes longer than this does not come any more.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -21,6 +21,19 @@ pub fn pipeline(topic: &str, start: &str, key: &str) -> String {
          CREATE MATERIALIZED VIEW by_page AS
          SELECT {key} AS page, count(*) AS clicks, sum(amount) AS amount FROM {topic} GROUP BY 1;"
     )
+}
+
+/// An installation without layers: the topic, and these definitions applied.
+///
+/// # Errors
+/// When a server does not answer, or a definition is wrong.
+pub async fn applied(name: &str, partitions: i32, sql: &str) -> Result<Stage> {
+    let mut stage = Stage::new(name).await?;
+    create_topic(name, partitions).await?;
+    stage.pipeline(sql)?;
+    let (code, text) = stage.run(&["apply"])?;
+    ensure!(code == Some(0), "{text}");
+    Ok(stage)
 }
 
 /// Produces events to a partition.

@@ -27,12 +27,6 @@ impl Process {
         Self { child, log, url, client: reqwest::Client::new() }
     }
 
-    /// Its process id.
-    #[must_use]
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// The answer to a query; nothing while it is not ready.
     ///
     /// # Errors
@@ -107,15 +101,15 @@ impl Process {
     ///
     /// # Errors
     /// When it does not end in time.
-    pub async fn ended(self) -> Result<ExitStatus> {
-        self.ended_within(STOP_LIMIT).await
+    pub async fn ended(mut self) -> Result<ExitStatus> {
+        self.wait(STOP_LIMIT).await
     }
 
-    /// Waits until it has ended.
+    /// Waits until it has ended, as long as this.
     ///
     /// # Errors
     /// When it does not end in time.
-    pub async fn ended_within(mut self, limit: Duration) -> Result<ExitStatus> {
+    pub async fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
         let child = &mut self.child;
         let deadline = Instant::now() + limit;
         loop {

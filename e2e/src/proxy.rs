@@ -43,6 +43,8 @@ struct State {
 pub struct Proxy {
     /// Where it listens.
     pub address: SocketAddr,
+    /// What is behind it.
+    pub target: String,
     state: Arc<State>,
     task: JoinHandle<()>,
 }
@@ -68,17 +70,17 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let state = Arc::new(State { mode: AtomicU8::new(Mode::Pass as u8), cut: Notify::new(), connections: AtomicU64::new(0) });
-        let (own, target) = (Arc::clone(&state), target.to_owned());
+        let (own, behind) = (Arc::clone(&state), target.to_owned());
         let task = tokio::spawn(async move {
             while let Ok((inside, _)) = listener.accept().await {
                 own.connections.fetch_add(1, Ordering::Relaxed);
                 if own.mode.load(Ordering::Relaxed) == Mode::Refuse as u8 {
                     continue;
                 }
-                tokio::spawn(connection(Arc::clone(&own), inside, target.clone()));
+                tokio::spawn(connection(Arc::clone(&own), inside, behind.clone()));
             }
         });
-        Ok(Self { address, state, task })
+        Ok(Self { address, target: target.to_owned(), state, task })
     }
 
     /// From here on.

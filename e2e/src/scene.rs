@@ -14,10 +14,27 @@ use rdkafka::{
 };
 use serde_json::Value as Json;
 
-use crate::{Process, Stage, create_topic, eventually, kafka, servers, variable};
+use crate::{Process, Stage, create_topic, eventually, kafka, proxy::Proxy, servers, variable};
 
 /// The offsets of each partition.
 pub type Offsets = BTreeMap<i32, i64>;
+
+/// The layers, each a process of its own here.
+pub const LAYERS: [&str; 4] = ["speed", "archive", "batch", "serve"];
+
+/// The layers that run.
+pub type Running = BTreeMap<&'static str, Process>;
+
+/// After a start, or after servers came back: their own recovery, our back-off, what piled up.
+pub const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
+
+/// The layer that answers.
+///
+/// # Errors
+/// When it does not run.
+pub fn serving(running: &Running) -> Result<&Process> {
+    running.get("serve").context("nobody serves")
+}
 
 /// An installation with events that flow.
 #[derive(Debug)]
@@ -56,32 +73,39 @@ impl Scene {
         Ok(Self { stage, simulator, name, topic, cells: 0 })
     }
 
-    /// Asks for every view; each answer must be right in every cell at its own offsets. Gives the offsets that all reach.
+    /// Starts layers.
+    ///
+    /// # Errors
+    /// When one cannot be started.
+    pub fn start(&mut self, layers: &[&'static str], running: &mut Running) -> Result<()> {
+        for layer in layers {
+            running.insert(layer, self.stage.start(&[layer])?);
+        }
+        Ok(())
+    }
+
+    /// Starts all layers and waits until they answer.
+    ///
+    /// # Errors
+    /// When they do not.
+    pub async fn begin(&mut self) -> Result<Running> {
+        let mut running = Running::new();
+        self.start(&LAYERS, &mut running)?;
+        let ends = self.ends().await?;
+        self.fresh(serving(&running)?, &ends, RECOVERY_LIMIT).await?;
+        Ok(running)
+    }
+
+    /// Asks for every view; each answer must be right in every cell at its own offsets.
     ///
     /// # Errors
     /// The first wrong cell, or that there was no answer.
-    pub async fn exact(&mut self, process: &Process) -> Result<Offsets> {
-        let mut reached: Option<Offsets> = None;
+    pub async fn exact(&mut self, process: &Process) -> Result<()> {
         for (view, query) in queries() {
             let answer = process.load(&query).await?.with_context(|| format!("{view} does not answer"))?;
-            let stated = self.check(view, &answer)?;
-            reached = Some(match reached {
-                None => stated,
-                Some(reached) => reached.into_iter().map(|(partition, offset)| (partition, offset.min(stated.get(&partition).copied().unwrap_or(0)))).collect(),
-            });
+            self.cells += recount(&mut self.topic, view, &answer)?;
         }
-        reached.context("no view")
-    }
-
-    fn check(&mut self, view: &str, answer: &Json) -> Result<Offsets> {
-        let stated = offsets(answer);
-        self.topic.read_to(&stated)?;
-        let verdict = compare(view, answer, &self.topic.records);
-        if let Some(wrong) = verdict.wrong {
-            bail!("wrong at {stated:?}, run {}: {wrong}", answer["lambda"]["run"]);
-        }
-        self.cells += verdict.cells;
-        Ok(stated)
+        Ok(())
     }
 
     /// Waits until every view is answered at or above `ends`, exactly; says how long that took.
@@ -106,6 +130,15 @@ impl Scene {
         }
     }
 
+    /// As [`Self::fresh`], of an event that is yet to come.
+    ///
+    /// # Errors
+    /// As [`Self::fresh`].
+    pub async fn fresh_from_now(&mut self, process: &Process) -> Result<Duration> {
+        let ends = one_more(self.ends().await?);
+        self.fresh(process, &ends, RECOVERY_LIMIT).await
+    }
+
     /// The topic's ends now; a broker that just came back may need a moment.
     ///
     /// # Errors
@@ -126,15 +159,42 @@ impl Scene {
         self.topic.look_for_partitions()
     }
 
+    /// No event comes after this.
+    ///
+    /// # Errors
+    /// When the simulator does not end.
+    pub async fn stop_events(&mut self) -> Result<()> {
+        self.simulator.signal("TERM")?;
+        let status = self.simulator.wait(RECOVERY_LIMIT).await?;
+        ensure!(status.success(), "the simulator ended with {status}");
+        Ok(())
+    }
+
+    /// From here on, what is started reaches PostgreSQL and the NameNode through these proxies.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub async fn behind_proxies(&mut self) -> Result<(Proxy, Proxy)> {
+        Ok((self.behind_proxy("ANABRANCH_POSTGRES__URL").await?, self.behind_proxy("ANABRANCH_WAREHOUSE__URL").await?))
+    }
+
+    async fn behind_proxy(&mut self, setting: &str) -> Result<Proxy> {
+        let url = self.stage.setting(setting)?;
+        let host = url.split("//").nth(1).and_then(|rest| rest.split('/').next()).context("a URL without a host")?;
+        let host = host.rsplit('@').next().unwrap_or(host);
+        let proxy = Proxy::before(host).await?;
+        self.stage.set(setting, &url.replace(host, &proxy.address.to_string()));
+        Ok(proxy)
+    }
+
     /// Stops the events; then everything is archived, covered, and right at the topic's ends.
     ///
     /// # Errors
     /// When it is not.
     pub async fn finish(&mut self, process: &Process) -> Result<()> {
-        self.simulator.signal("TERM")?;
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        self.stop_events().await?;
         let ends = self.ends().await?;
-        self.fresh(process, &ends, Duration::from_secs(60)).await?;
+        self.fresh(process, &ends, RECOVERY_LIMIT).await?;
         let (code, text) = self.stage.run(&["recompute"])?;
         ensure!(code == Some(0), "{text}");
         let (code, text) = self.stage.run(&["verify"])?;
@@ -148,5 +208,25 @@ impl Scene {
         ensure!(code == Some(0) && text.contains("compared 3 views, 0 cells differ"), "{text}");
         self.exact(process).await?;
         Ok(())
+    }
+}
+
+/// One event more than `ends` in each partition.
+#[must_use]
+pub fn one_more(ends: Offsets) -> Offsets {
+    ends.into_iter().map(|(partition, end)| (partition, end + 1)).collect()
+}
+
+/// Recounts an answer at its own offsets; gives the number of its cells.
+///
+/// # Errors
+/// The first wrong cell.
+pub fn recount(topic: &mut Topic, view: &str, answer: &Json) -> Result<usize> {
+    let stated = offsets(answer);
+    topic.read_to(&stated)?;
+    let verdict = compare(view, answer, &topic.records);
+    match verdict.wrong {
+        Some(wrong) => bail!("wrong at {stated:?}, run {}: {wrong}", answer["lambda"]["run"]),
+        None => Ok(verdict.cells),
     }
 }

@@ -6,12 +6,11 @@ use anabranch_e2e::{
     Process, Stage,
     clicks::{click, pages, pipeline, produce, recompute},
     create_topic,
-    scene::Scene,
+    scene::{Scene, one_more, serving},
     servers, variable,
 };
 use anyhow::{Context, Result, ensure};
 
-const LAYERS: [&str; 4] = ["speed", "archive", "batch", "serve"];
 /// Steps that a running layer takes again and again.
 const STEPS: [(&str, &[&str]); 3] = [
     ("speed", &["catalog.migrate", "speed.open", "speed.flush", "speed.fold", "speed.forget", "speed.watermarks"]),
@@ -54,8 +53,8 @@ const FRESH_LIMIT: Duration = Duration::from_secs(30);
 const SIGABRT: i32 = 6;
 
 /// Waits until the process has ended itself.
-async fn crashed(process: Process, point: &str) -> Result<()> {
-    let status = process.ended_within(REACHED_LIMIT).await.with_context(|| format!("{point} was not reached"))?;
+async fn crashed(mut process: Process, point: &str) -> Result<()> {
+    let status = process.wait(REACHED_LIMIT).await.with_context(|| format!("{point} was not reached"))?;
     ensure!(status.signal() == Some(SIGABRT), "{point}: ended otherwise, {status}");
     Ok(())
 }
@@ -66,27 +65,20 @@ async fn a_crash_at_any_step_changes_no_answer() -> Result<()> {
     scene.stage.set("ANABRANCH_BATCH__INCREMENTAL", "*/4 * * * * *");
     scene.stage.set("ANABRANCH_ARCHIVE__ROTATE_SECONDS", "2");
     scene.stage.set("ANABRANCH_BATCH__PRUNE_AFTER_SECONDS", "1");
-    let mut running: BTreeMap<&str, Process> = BTreeMap::new();
-    for layer in LAYERS {
-        running.insert(layer, scene.stage.start(&[layer])?);
-    }
-    let begun = scene.ends().await?;
-    scene.fresh(running.get("serve").context("it runs")?, &begun, FRESH_LIMIT).await?;
+    let mut running = scene.begin().await?;
     println!("\n| layer | step | crash | fresh and right after |\n|---|---|---|---:|");
     for (layer, steps) in STEPS {
         for (step, side) in steps.iter().flat_map(|step| SIDES.map(|side| (step, side))) {
             let point = format!("{step} {side}");
             running.remove(layer).context("it runs")?.kill()?;
             crashed(scene.stage.start_crashing(&[layer], &point)?, &format!("{layer}: {point}")).await?;
-            running.insert(layer, scene.stage.start(&[layer])?);
-            let ends = scene.ends().await?.into_iter().map(|(partition, end)| (partition, end + 1)).collect();
-            let serving = running.get("serve").context("it runs")?;
-            let took = scene.fresh(serving, &ends, FRESH_LIMIT).await.with_context(|| format!("{layer}: {point}"))?;
+            scene.start(&[layer], &mut running)?;
+            let ends = one_more(scene.ends().await?);
+            let took = scene.fresh(serving(&running)?, &ends, FRESH_LIMIT).await.with_context(|| format!("{layer}: {point}"))?;
             println!("| {layer} | {step} | {side} | {:.2} s |", took.as_secs_f64());
         }
     }
-    let serving = running.get("serve").context("it runs")?;
-    scene.finish(serving).await?;
+    scene.finish(serving(&running)?).await?;
     println!("{} cells compared, 0 wrong; {} records committed, all archived", scene.cells, scene.topic.records.len());
     Ok(())
 }

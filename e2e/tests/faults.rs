@@ -3,44 +3,18 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anabranch_e2e::{
-    Process,
     clicks::produce,
     eventually,
-    proxy::{Mode, Proxy},
-    scene::{Offsets, Scene},
+    proxy::Mode,
+    scene::{RECOVERY_LIMIT, Running, Scene, serving},
     servers::{self, Server},
 };
 use anyhow::{Context, Result, ensure};
 
-const LAYERS: [&str; 4] = ["speed", "archive", "batch", "serve"];
-/// After servers came back: their own recovery, our back-off, what piled up.
-const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
-
-type Running = BTreeMap<&'static str, Process>;
-
-fn start(scene: &mut Scene, layers: &[&'static str], running: &mut Running) -> Result<()> {
-    for layer in layers {
-        let process = scene.stage.start(&[layer])?;
-        running.insert(layer, process);
-    }
-    Ok(())
-}
-
-fn serving(running: &Running) -> Result<&Process> {
-    running.get("serve").context("nobody serves")
-}
-
-fn one_more(ends: Offsets) -> Offsets {
-    ends.into_iter().map(|(partition, end)| (partition, end + 1)).collect()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_that_stop_or_die_are_waited_for() -> Result<()> {
     let mut scene = Scene::new("servers", "1000").await?;
-    let mut running = Running::new();
-    start(&mut scene, &LAYERS, &mut running)?;
-    let begun = scene.ends().await?;
-    scene.fresh(serving(&running)?, &begun, RECOVERY_LIMIT).await?;
+    let running = scene.begin().await?;
     for server in Server::ALL {
         for dies in [false, true] {
             if dies {
@@ -58,8 +32,7 @@ async fn servers_that_stop_or_die_are_waited_for() -> Result<()> {
             } else {
                 server.resume()?
             }
-            let ends = one_more(scene.ends().await?);
-            let took = scene.fresh(serving(&running)?, &ends, RECOVERY_LIMIT).await.with_context(|| format!("{server:?} dies: {dies}"))?;
+            let took = scene.fresh_from_now(serving(&running)?).await.with_context(|| format!("{server:?} dies: {dies}"))?;
             println!("{server:?} {}: fresh after {:.2} s", if dies { "killed" } else { "stopped" }, took.as_secs_f64());
         }
     }
@@ -82,10 +55,7 @@ async fn servers_that_stop_or_die_are_waited_for() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_stays_bounded_while_postgresql_is_stopped_for_a_minute() -> Result<()> {
     let mut scene = Scene::new("bounded", "20000").await?;
-    let mut running = Running::new();
-    start(&mut scene, &LAYERS, &mut running)?;
-    let begun = scene.ends().await?;
-    scene.fresh(serving(&running)?, &begun, RECOVERY_LIMIT).await?;
+    let running = scene.begin().await?;
     tokio::time::sleep(Duration::from_secs(10)).await;
     let resident = |running: &Running| running.iter().map(|(layer, process)| Ok((*layer, process.resident_bytes()? >> 20))).collect::<Result<BTreeMap<_, _>>>();
     let before = resident(&running)?;
@@ -103,8 +73,7 @@ async fn memory_stays_bounded_while_postgresql_is_stopped_for_a_minute() -> Resu
         let before = before.get(layer).copied().unwrap_or_default();
         ensure!(most < before + 300, "{layer} grew from {before} to {most} MiB");
     }
-    scene.simulator.signal("TERM")?;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    scene.stop_events().await?;
     let ends = scene.ends().await?;
     let took = scene.fresh(serving(&running)?, &ends, RECOVERY_LIMIT).await?;
     println!("after a minute without PostgreSQL at 20,000 events a second: at the topic's ends after {:.2} s", took.as_secs_f64());
@@ -116,22 +85,17 @@ async fn memory_stays_bounded_while_postgresql_is_stopped_for_a_minute() -> Resu
 async fn zombies_change_nothing() -> Result<()> {
     let mut scene = Scene::new("zombies", "1000").await?;
     // Two leaders and two readers, and the same name in the group: the replacement takes over at once.
-    let mut running = Running::new();
-    start(&mut scene, &LAYERS, &mut running)?;
-    let begun = scene.ends().await?;
-    scene.fresh(serving(&running)?, &begun, RECOVERY_LIMIT).await?;
+    let mut running = scene.begin().await?;
     for layer in ["speed", "archive", "batch"] {
         for _ in 0..3 {
             let zombie = running.remove(layer).context("it runs")?;
             zombie.signal("STOP")?;
-            start(&mut scene, &[layer], &mut running)?;
-            let ends = one_more(scene.ends().await?);
-            scene.fresh(serving(&running)?, &ends, RECOVERY_LIMIT).await.with_context(|| format!("{layer} was replaced"))?;
+            scene.start(&[layer], &mut running)?;
+            scene.fresh_from_now(serving(&running)?).await.with_context(|| format!("{layer} was replaced"))?;
             zombie.signal("CONT")?;
             tokio::time::sleep(Duration::from_secs(2)).await;
             zombie.kill()?;
-            let ends = one_more(scene.ends().await?);
-            let took = scene.fresh(serving(&running)?, &ends, RECOVERY_LIMIT).await.with_context(|| format!("a {layer} zombie continued"))?;
+            let took = scene.fresh_from_now(serving(&running)?).await.with_context(|| format!("a {layer} zombie continued"))?;
             println!("{layer}: fresh {:.2} s after its zombie was gone", took.as_secs_f64());
         }
     }
@@ -139,7 +103,7 @@ async fn zombies_change_nothing() -> Result<()> {
     let published = |answer: &serde_json::Value| answer["lambda"]["run"].as_i64().unwrap_or_default();
     let hanging = running.remove("batch").context("it runs")?;
     hanging.signal("STOP")?;
-    start(&mut scene, &["batch"], &mut running)?;
+    scene.start(&["batch"], &mut running)?;
     let query = serde_json::json!({"measures": ["status_by_server_type.messages"]});
     let at = published(&serving(&running)?.load(&query).await?.context("no answer")?);
     eventually("a version of the other batch", Duration::from_secs(90), || async {
@@ -155,8 +119,7 @@ async fn zombies_change_nothing() -> Result<()> {
     for _ in 0..5 {
         scene.exact(serving(&running)?).await?;
     }
-    let ends = one_more(scene.ends().await?);
-    scene.fresh(serving(&running)?, &ends, RECOVERY_LIMIT).await?;
+    scene.fresh_from_now(serving(&running)?).await?;
     drop(hanging);
     scene.finish(serving(&running)?).await
 }
@@ -165,17 +128,8 @@ async fn zombies_change_nothing() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_are_cut_slow_or_dead_are_survived() -> Result<()> {
     let mut scene = Scene::new("network", "1000").await?;
-    let database = scene.stage.setting("ANABRANCH_POSTGRES__URL")?;
-    let warehouse = scene.stage.setting("ANABRANCH_WAREHOUSE__URL")?;
-    let authority = |url: &str| url.split("//").nth(1).and_then(|rest| rest.split('/').next()).map(|part| part.rsplit('@').next().unwrap_or(part).to_owned());
-    let (postgres, namenode) = (authority(&database).context("no host")?, authority(&warehouse).context("no host")?);
-    let (to_postgres, to_namenode) = (Proxy::before(&postgres).await?, Proxy::before(&namenode).await?);
-    scene.stage.set("ANABRANCH_POSTGRES__URL", &database.replace(&postgres, &to_postgres.address.to_string()));
-    scene.stage.set("ANABRANCH_WAREHOUSE__URL", &warehouse.replace(&namenode, &to_namenode.address.to_string()));
-    let mut running = Running::new();
-    start(&mut scene, &LAYERS, &mut running)?;
-    let begun = scene.ends().await?;
-    scene.fresh(serving(&running)?, &begun, RECOVERY_LIMIT).await?;
+    let (to_postgres, to_namenode) = scene.behind_proxies().await?;
+    let running = scene.begin().await?;
     for (name, proxy) in [("PostgreSQL", &to_postgres), ("the NameNode", &to_namenode)] {
         for (mode, seconds) in [(Mode::Pass, 0), (Mode::Slow, 10), (Mode::Refuse, 5), (Mode::Swallow, 10)] {
             let before = proxy.connections();
@@ -189,8 +143,7 @@ async fn connections_that_are_cut_slow_or_dead_are_survived() -> Result<()> {
                 // What was swallowed is missing in the stream.
                 proxy.cut();
             }
-            let ends = one_more(scene.ends().await?);
-            let took = scene.fresh(serving(&running)?, &ends, RECOVERY_LIMIT).await.with_context(|| format!("{name}, {mode:?}"))?;
+            let took = scene.fresh_from_now(serving(&running)?).await.with_context(|| format!("{name}, {mode:?}"))?;
             println!("{name} {mode:?}: fresh after {:.2} s, {} connections", took.as_secs_f64(), proxy.connections() - before);
         }
     }
@@ -202,10 +155,7 @@ async fn connections_that_are_cut_slow_or_dead_are_survived() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_join_and_leave_and_partitions_are_added() -> Result<()> {
     let mut scene = Scene::new("rebalance", "1000").await?;
-    let mut running = Running::new();
-    start(&mut scene, &LAYERS, &mut running)?;
-    let begun = scene.ends().await?;
-    scene.fresh(serving(&running)?, &begun, RECOVERY_LIMIT).await?;
+    let mut running = scene.begin().await?;
     let settings = scene.stage.folder().join("second.toml");
     std::fs::write(&settings, "[kafka.client]\n\"group.instance.id\" = \"second\"\n")?;
     let settings = settings.display().to_string();
@@ -216,8 +166,7 @@ async fn workers_join_and_leave_and_partitions_are_added() -> Result<()> {
                 Ok((layer == "archive" || second.log()?.contains("was given partitions")).then_some(()))
             })
             .await?;
-            let ends = one_more(scene.ends().await?);
-            let took = scene.fresh(serving(&running)?, &ends, RECOVERY_LIMIT).await.with_context(|| format!("a second {layer}"))?;
+            let took = scene.fresh_from_now(serving(&running)?).await.with_context(|| format!("a second {layer}"))?;
             tokio::time::sleep(Duration::from_secs(5)).await;
             scene.exact(serving(&running)?).await?;
             let first = running.remove(layer).context("it runs")?;
@@ -229,8 +178,7 @@ async fn workers_join_and_leave_and_partitions_are_added() -> Result<()> {
                 first.kill()?;
                 running.insert(layer, second);
             }
-            let ends = one_more(scene.ends().await?);
-            let left = scene.fresh(serving(&running)?, &ends, RECOVERY_LIMIT).await.with_context(|| format!("one {layer} less"))?;
+            let left = scene.fresh_from_now(serving(&running)?).await.with_context(|| format!("one {layer} less"))?;
             println!("{layer}: fresh {:.2} s after one joined, {:.2} s after one left", took.as_secs_f64(), left.as_secs_f64());
         }
     }
@@ -249,10 +197,7 @@ async fn workers_join_and_leave_and_partitions_are_added() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_state_of_postgresql_is_gone_on_from() -> Result<()> {
     let mut scene = Scene::new("restored", "1000").await?;
-    let mut running = Running::new();
-    start(&mut scene, &LAYERS, &mut running)?;
-    let begun = scene.ends().await?;
-    scene.fresh(serving(&running)?, &begun, RECOVERY_LIMIT).await?;
+    let running = scene.begin().await?;
     let folder: String = scene.stage.database().await?.query_one("SHOW data_directory", &[]).await?.get(0);
     let backup = format!("{folder}.backup");
     let copy = |from: &str, to: &str| -> Result<()> {
@@ -265,13 +210,11 @@ async fn an_older_state_of_postgresql_is_gone_on_from() -> Result<()> {
     servers::start_all()?;
     // Two versions and some epochs later.
     tokio::time::sleep(Duration::from_secs(25)).await;
-    let ends = one_more(scene.ends().await?);
-    scene.fresh(serving(&running)?, &ends, RECOVERY_LIMIT).await?;
+    scene.fresh_from_now(serving(&running)?).await?;
     Server::PostgreSql.kill()?;
     copy(&backup, &folder)?;
     servers::start_all()?;
-    let ends = one_more(scene.ends().await?);
-    let took = scene.fresh(serving(&running)?, &ends, RECOVERY_LIMIT).await?;
+    let took = scene.fresh_from_now(serving(&running)?).await?;
     println!("fresh {:.2} s after PostgreSQL came back in an older state", took.as_secs_f64());
     std::fs::remove_dir_all(&backup)?;
     scene.finish(serving(&running)?).await
@@ -282,10 +225,7 @@ async fn an_older_state_of_postgresql_is_gone_on_from() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn partitions_that_are_added_while_nobody_runs_are_read() -> Result<()> {
     let mut scene = Scene::new("orphans", "500").await?;
-    let mut running = Running::new();
-    start(&mut scene, &LAYERS, &mut running)?;
-    let begun = scene.ends().await?;
-    scene.fresh(serving(&running)?, &begun, RECOVERY_LIMIT).await?;
+    let mut running = scene.begin().await?;
     for layer in ["speed", "archive"] {
         running.remove(layer).context("it runs")?.kill()?;
     }
@@ -293,7 +233,7 @@ async fn partitions_that_are_added_while_nobody_runs_are_read() -> Result<()> {
     for partition in [8, 9] {
         produce(&scene.name, partition, &vec![serde_json::json!({"event_id": null}); 10])?;
     }
-    start(&mut scene, &["speed", "archive"], &mut running)?;
+    scene.start(&["speed", "archive"], &mut running)?;
     let ends = scene.ends().await?;
     let took = scene.fresh(serving(&running)?, &ends, RECOVERY_LIMIT).await?;
     println!("new partitions are read {:.1} s after the restart", took.as_secs_f64());

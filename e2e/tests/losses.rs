@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anabranch_e2e::{
     Stage,
-    clicks::{LIMIT, begun, click, pages, pipeline, produce, query, recompute},
+    clicks::{LIMIT, applied, begun, click, pages, pipeline, produce, query, recompute},
     create_topic, eventually, kafka,
 };
 use anyhow::{Context, Result};
@@ -106,11 +106,7 @@ async fn the_loss_is_named(stage: &Stage, process: &anabranch_e2e::Process) -> R
 /// Only what the archive lost is lost: the number falls when the coverage passes it, and the answer names that range.
 #[tokio::test]
 async fn what_speed_had_and_the_archive_lost_goes_with_the_next_version() -> Result<()> {
-    let mut stage = Stage::new("folded").await?;
-    create_topic("folded", 1).await?;
-    stage.pipeline(&pipeline("folded", "earliest", "page"))?;
-    let (code, text) = stage.run(&["apply"])?;
-    assert_eq!(code, Some(0), "{text}");
+    let mut stage = applied("folded", 1, &pipeline("folded", "earliest", "page")).await?;
     let (serving, _speed, archive) = (stage.start(&["serve"])?, stage.start(&["speed"])?, stage.start(&["archive"])?);
     produce("folded", 0, &clicks("a", 100))?;
     pages(&serving, 100).await?;
@@ -140,13 +136,9 @@ async fn what_speed_had_and_the_archive_lost_goes_with_the_next_version() -> Res
 /// stop the others.
 #[tokio::test]
 async fn live_rows_have_a_limit_and_a_failing_view_is_left_out() -> Result<()> {
-    let mut stage = Stage::new("limits").await?;
-    stage.set("ANABRANCH_SPEED__LIVE_ROWS", "100");
-    create_topic("limits", 1).await?;
     let total = "CREATE MATERIALIZED VIEW total AS SELECT 1 AS one, count(*) AS clicks FROM limits GROUP BY 1;";
-    stage.pipeline(&(pipeline("limits", "earliest", "page") + total))?;
-    let (code, text) = stage.run(&["apply"])?;
-    assert_eq!(code, Some(0), "{text}");
+    let mut stage = applied("limits", 1, &(pipeline("limits", "earliest", "page") + total)).await?;
+    stage.set("ANABRANCH_SPEED__LIVE_ROWS", "100");
     let (serving, speed, _archive) = (stage.start(&["serve"])?, stage.start(&["speed"])?, stage.start(&["archive"])?);
     produce("limits", 0, &new_pages(0..120))?;
     // There is no version yet.
@@ -204,11 +196,7 @@ async fn live_rows_have_a_limit_and_a_failing_view_is_left_out() -> Result<()> {
 /// Many restarts must not pile up live rows.
 #[tokio::test]
 async fn closed_epochs_are_folded() -> Result<()> {
-    let mut stage = Stage::new("folding").await?;
-    create_topic("folding", 2).await?;
-    stage.pipeline(&pipeline("folding", "earliest", "page"))?;
-    let (code, text) = stage.run(&["apply"])?;
-    assert_eq!(code, Some(0), "{text}");
+    let mut stage = applied("folding", 2, &pipeline("folding", "earliest", "page")).await?;
     let serving = stage.start(&["serve"])?;
     for round in 1..=6 {
         let speed = stage.start(&["speed"])?;

@@ -2,7 +2,7 @@
 
 use anabranch_e2e::{
     Stage,
-    clicks::{LIMIT, begun, click, pages, pipeline, produce, recompute},
+    clicks::{LIMIT, applied, begun, click, pages, pipeline, produce, recompute},
     create_topic, eventually, variable,
 };
 use anabranch_process::{Warehouse, warehouse};
@@ -146,12 +146,8 @@ async fn case_11_an_empty_database_beside_a_full_warehouse_is_refused() -> Resul
 /// Case 1, on the real program: batch alone goes on without speed.
 #[tokio::test]
 async fn batch_goes_past_a_speed_layer_that_is_down() -> Result<()> {
-    let mut stage = Stage::new("past").await?;
-    create_topic("past", 1).await?;
+    let mut stage = applied("past", 1, &pipeline("past", "earliest", "page")).await?;
     produce("past", 0, &[click("a")])?;
-    stage.pipeline(&pipeline("past", "earliest", "page"))?;
-    let (code, text) = stage.run(&["apply"])?;
-    assert_eq!(code, Some(0), "{text}");
     stage.set("ANABRANCH_ARCHIVE__ROTATE_SECONDS", "1");
     let archive = stage.start(&["archive"])?;
     let serving = stage.start(&["serve"])?;

@@ -1,18 +1,11 @@
 //! What goes wrong, and when: all of it drawn from one seed, so that a run can be repeated.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use rand::{Rng, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
 
-use crate::{proxy::Mode, servers::Server};
-
-/// The processes of the program, each a layer.
-pub const LAYERS: [&str; 4] = ["speed", "archive", "batch", "serve"];
+use crate::{proxy::Mode, scene::LAYERS, servers::Server};
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,8 +70,7 @@ impl Fault {
     }
 
     /// Needs a Kafka that answers.
-    #[must_use]
-    pub fn needs_kafka(self) -> bool {
+    fn needs_kafka(self) -> bool {
         matches!(self, Self::MorePartitions | Self::Transactions | Self::Retention)
     }
 }
@@ -133,8 +125,7 @@ pub fn plan(seed: u64, total: Duration, pace: Duration) -> Vec<Planned> {
         if bag.is_empty() {
             bag = all();
         }
-        let free: BTreeSet<usize> = (0..bag.len()).filter(|index| bag.get(*index).is_some_and(|fault| is_free(&busy, *fault, at))).collect();
-        let free: Vec<usize> = free.into_iter().collect();
+        let free: Vec<usize> = (0..bag.len()).filter(|index| bag.get(*index).is_some_and(|fault| is_free(&busy, *fault, at))).collect();
         let Some(index) = free.choose(&mut random) else { continue };
         let fault = bag.swap_remove(*index);
         let lasts = Duration::from_millis(random.random_range(200..6_000));

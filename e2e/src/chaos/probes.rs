@@ -9,11 +9,11 @@ use std::{
     thread::JoinHandle,
 };
 
-use anabranch_oracle::{compare, offsets, queries_by_color, topic::Topic};
+use anabranch_oracle::{queries_by_color, topic::Topic};
 use anyhow::{Result, anyhow, bail};
 use serde_json::Value as Json;
 
-use crate::{Process, variable};
+use crate::{Process, scene::recount, variable};
 
 /// Answers that wait to be recounted; more are not asked for.
 const WAITING: usize = 4;
@@ -88,15 +88,5 @@ impl Probes {
     pub(super) fn stop(self) -> Result<(usize, usize)> {
         drop(self.answers);
         self.recounting.join().map_err(|_| anyhow!("the recount broke off"))?
-    }
-}
-
-fn recount(topic: &mut Topic, view: &str, answer: &Json) -> Result<usize> {
-    let stated = offsets(answer);
-    topic.read_to(&stated)?;
-    let verdict = compare(view, answer, &topic.records);
-    match verdict.wrong {
-        Some(wrong) => bail!("wrong at {stated:?}: {wrong}"),
-        None => Ok(verdict.cells),
     }
 }
