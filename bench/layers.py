@@ -1,0 +1,232 @@
+"""Our own layers beside the raw limit and DuckDB."""
+
+import pathlib
+import shutil
+import statistics
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+import xml.etree.ElementTree
+import json
+
+from stage import LIMIT_S, Scene, Stage, cpu_of_tree, peak_of_tree, say
+
+SPEED_AT = "SELECT count(*) = 8 AND sum(next_offset) >= {events} FROM partition"
+ARCHIVED = "SELECT count(*) = 8 AND sum(archived_to) >= {events} AND sum(committed_to) >= {events} FROM partition"
+
+
+def rates(result, events, cpu):
+    result["events"] = events
+    result["cpu_seconds"] = round(cpu, 2)
+    result["events_per_second"] = round(events / result["seconds"])
+    result["events_per_cpu_second"] = round(events / cpu)
+    return result
+
+
+def raw(stage: Stage):
+    """(a) Consume and decode, nothing else."""
+    topic, result = stage.topic(), {}
+    with stage.measured(result):
+        process = subprocess.Popen([stage.bin / "anabranch-raw", stage.brokers, topic], stdout=subprocess.PIPE, text=True)
+        cpu = 0.0
+        while process.poll() is None:
+            cpu = max(cpu, cpu_of_tree(process.pid))
+            time.sleep(0.02)
+    printed = process.stdout.read()
+    if f"{stage.events} records, 0 rejected" not in printed:
+        raise RuntimeError(f"the raw limit read something else: {printed}")
+    return rates(result, stage.events, cpu)
+
+
+def layer(scene: Scene, command, condition, events):
+    """From the start of the process until the condition holds."""
+    result = {}
+    with scene.stage.measured(result), scene.running(command) as process:
+        scene.until(condition.format(events=events), process)
+        cpu, result["peak_memory_mib"] = cpu_of_tree(process.pid), peak_of_tree(process.pid)
+    return rates(result, events, cpu)
+
+
+def speed(stage: Stage):
+    """(b) Kafka → live rows in PostgreSQL."""
+    return layer(stage.scene(stage.topic()), "speed", SPEED_AT, stage.events)
+
+
+def archive(stage: Stage):
+    """(c) Kafka → Parquet on HDFS, the last file of each partition closed within two seconds."""
+    return layer(stage.scene(stage.topic(), archive__rotate_seconds=2), "archive", ARCHIVED, stage.events)
+
+
+def second_view(stage: Stage):
+    """A second view on the same source, alternating with one alone."""
+    alone, both = [], []
+    for _ in range(2):
+        alone.append(layer(stage.scene(stage.topic(), views=1), "speed", SPEED_AT, stage.events))
+        both.append(layer(stage.scene(stage.topic(), views=2), "speed", SPEED_AT, stage.events))
+    total = lambda runs: min(run["cpu_seconds"] + run["servers_cpu_seconds"]["postgres"] for run in runs)
+    return {"one": alone, "two": both, "more_cpu": round(total(both) / total(alone) - 1, 3)}
+
+
+def archived(stage: Stage, events, **settings):
+    """A scene whose archive holds the topic, and whose view has a version over all of it."""
+    scene = stage.scene(stage.topic(events), archive__rotate_seconds=2, **settings)
+    with scene.running("speed"), scene.running("archive") as process:
+        scene.until(SPEED_AT.format(events=events), process)
+        scene.until(ARCHIVED.format(events=events), process)
+        scene.run("recompute")
+    return scene
+
+
+def last_run(scene: Scene):
+    sql = "SELECT extract(epoch FROM ended_at - started_at)::float8, records, bytes_read, peak_memory_bytes, outcome FROM run ORDER BY id DESC LIMIT 1"
+    seconds, records, read, peak, outcome = scene.query(sql)
+    if outcome != "done":
+        raise RuntimeError(f"the run ended with {outcome}")
+    return {"seconds": round(seconds, 2), "records": records, "bytes_read": read, "peak_memory_mib": peak >> 20}
+
+
+def full_run(scene: Scene):
+    result = {}
+    with scene.stage.measured(result):
+        process = subprocess.Popen(scene.command("recompute", "--full"), env=scene.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        cpu = 0.0
+        while process.poll() is None:
+            cpu = max(cpu, cpu_of_tree(process.pid))
+            time.sleep(0.02)
+    if process.returncode:
+        raise RuntimeError(f"recompute --full ended with {process.returncode}")
+    result["cpu_seconds"] = round(cpu, 2)
+    result["run"] = last_run(scene)
+    result["records_per_second"] = round(result["run"]["records"] / result["run"]["seconds"])
+    return result
+
+
+def download(stage: Stage, scene: Scene):
+    """The archive's files in a local folder: DuckDB reads no HDFS."""
+    settings = xml.etree.ElementTree.parse(stage.servers / "hadoop" / "hdfs-site.xml").getroot()
+    web = next(entry.findtext("value") for entry in settings if entry.findtext("name") == "dfs.namenode.http-address")
+    root = f"http://{web}/webhdfs/v1"
+    folder = scene.folder / "archive"
+    folder.mkdir()
+
+    def walk(path):
+        listing = json.load(urllib.request.urlopen(f"{root}{urllib.parse.quote(path)}?op=LISTSTATUS"))
+        for entry in listing["FileStatuses"]["FileStatus"]:
+            inner = f"{path}/{entry['pathSuffix']}"
+            if entry["type"] == "DIRECTORY":
+                walk(inner)
+            elif inner.endswith(".parquet") and "/archive/" in inner and "/_" not in inner and "/." not in inner:
+                with urllib.request.urlopen(f"{root}{urllib.parse.quote(inner)}?op=OPEN") as source, open(folder / entry["pathSuffix"], "wb") as target:
+                    shutil.copyfileobj(source, target)
+
+    walk(f"/{scene.name}")
+    return folder
+
+
+DUCKDB = """
+import duckdb, sys, time
+began = time.monotonic()
+connection = duckdb.connect()
+connection.execute(f"SET threads = {sys.argv[2]}; SET TimeZone = 'UTC'")
+connection.execute(f\"\"\"COPY (
+  SELECT date_trunc('minute', event_datetime) AS minute, event_country_code, event_country_name, event_city_name, status_color, severity,
+         count(*), sum(event_estimated_issue_resolution_time), min(event_estimated_issue_resolution_time),
+         max(event_estimated_issue_resolution_time), avg(event_estimated_issue_resolution_time)
+  FROM '{sys.argv[1]}/*.parquet' WHERE decode_error IS NULL GROUP BY ALL ORDER BY minute
+) TO '{sys.argv[1]}.result' (FORMAT parquet)\"\"\")
+print(time.monotonic() - began)
+"""
+
+
+def duckdb(stage: Stage, folder: pathlib.Path):
+    import sys
+
+    process = subprocess.Popen([sys.executable, "-c", DUCKDB, str(folder), "2"], stdout=subprocess.PIPE, text=True)
+    cpu = 0.0
+    while process.poll() is None:
+        cpu = max(cpu, cpu_of_tree(process.pid))
+        time.sleep(0.01)
+    if process.returncode:
+        raise RuntimeError("DuckDB failed")
+    seconds = float(process.stdout.read())
+    return {"seconds": round(seconds, 2), "cpu_seconds": round(cpu, 2), "records_per_second": round(stage.events / seconds)}
+
+
+def full_against_duckdb(stage: Stage):
+    """(d) A full recompute with its audit, from HDFS; (e) DuckDB, the same view from the same files on the local disk; two threads each."""
+    scene = archived(stage, stage.events)
+    folder = download(stage, scene)
+    ours, theirs = [], []
+    for _ in range(3):
+        ours.append(full_run(scene))
+        theirs.append(duckdb(stage, folder))
+    ratio = statistics.median(run["run"]["seconds"] for run in ours) / statistics.median(run["seconds"] for run in theirs)
+    return {"full": ours, "duckdb": theirs, "seconds_against_duckdb": round(ratio, 2)}
+
+
+def memory(stage: Stage):
+    """The peak of a full run over ten times the history."""
+    small, large = (full_run(archived(stage, events)) for events in (stage.events // 10, stage.events))
+    peaks = [run["run"]["peak_memory_mib"] for run in (small, large)]
+    return {"small": small, "large": large, "peak_ratio": round(peaks[1] / peaks[0], 2)}
+
+
+def incremental(stage: Stage):
+    """What an incremental run over the same new records costs, from 1 file and 1 day to 1,000 files and 365 days."""
+    results = {}
+    new = 20_000
+    for files, days in [(8, 1), (1000, 1), (8, 365), (1000, 365)]:
+        name = f"history-{files}-{days}"
+        first = time.gmtime(time.time() - days * 86_400)
+        per_day = 360_000 // days
+        for day in range(days):
+            start = time.strftime("%Y-%m-%dT00:00:00", time.gmtime(time.mktime(first) + day * 86_400))
+            stage.simulate(name, per_day, "--start", start, "--seed", str(day))
+        events = per_day * days
+        # Rotation by size alone: so many files of about the same length.
+        scene = stage.scene(name, archive__rotate_bytes=(1 << 40) if files == 8 else 8_000, archive__rotate_seconds=86_400)
+        with scene.running("speed"), scene.running("archive") as process:
+            scene.until(SPEED_AT.format(events=events), process)
+            scene.run("recompute")
+            runs = []
+            for round_ in range(3):
+                stage.simulate(name, new, "--seed", str(1000 + round_))
+                scene.until(SPEED_AT.format(events=events + new * (round_ + 1)), process)
+                scene.run("recompute")
+                runs.append(last_run(scene))
+        results[name] = {"runs": runs, "files": archive_files(stage, scene)}
+        say(f"{name}: {results[name]}")
+    cost = {name: statistics.median(run["seconds"] for run in entry["runs"]) for name, entry in results.items()}
+    return {**results, "median_seconds": cost, "most_against_least": round(max(cost.values()) / min(cost.values()), 2)}
+
+
+def archive_files(stage: Stage, scene: Scene):
+    return sum(1 for line in open(stage.servers / "namenode-audit.log") if scene.name in line and "cmd=rename" in line and "allowed=true" in line)
+
+
+def ratios(results):
+    """The aims of the design beside what was measured, where both sides ran."""
+    found = {}
+
+    def note(name, aim, *keys, value):
+        if all(isinstance(results.get(key), dict) and "failed" not in results[key] for key in keys):
+            found[name] = {"measured": value(), "aim": aim}
+
+    per_core = lambda name: results[name]["events_per_cpu_second"]
+    note("speed per core against raw", "≥ 0.6", "speed", "raw", value=lambda: round(per_core("speed") / per_core("raw"), 2))
+    note("archive per core against raw", "≥ 0.4", "archive", "raw", value=lambda: round(per_core("archive") / per_core("raw"), 2))
+    whole = lambda run: run["cpu_seconds"] + run["servers_cpu_seconds"].get("postgres", 0)
+    for peer, aim in [("spark", "≥ 5"), ("flink", "≥ 3")]:
+        note(f"speed against {peer}, events a second", aim, "speed", peer, value=lambda: round(results["speed"]["events_per_second"] / results[peer]["speed"]["events_per_second"], 2))
+        note(f"speed against {peer}, CPU with PostgreSQL's", aim, "speed", peer, value=lambda: round(whole(results[peer]["speed"]) / whole(results["speed"]), 2))
+    note("archive against spark, events a second", "≥ 5", "archive", "spark", value=lambda: round(results["archive"]["events_per_second"] / results["spark"]["archive"]["events_per_second"], 2))
+    note("archive against spark, CPU", "≥ 5", "archive", "spark", value=lambda: round(results["spark"]["archive"]["cpu_seconds"] / results["archive"]["cpu_seconds"], 2))
+    note("full recompute, seconds against DuckDB", "≤ 1", "full", value=lambda: results["full"]["seconds_against_duckdb"])
+    note("second view, more CPU", "< 0.3", "second_view", value=lambda: results["second_view"]["more_cpu"])
+    note("peak memory, ten times the history", "< 1.3", "memory", value=lambda: results["memory"]["peak_ratio"])
+    note("incremental run, dearest against cheapest history", "flat", "incremental", value=lambda: results["incremental"]["most_against_least"])
+    note("visible p50 ms at 20,000 events/s", "< 300", "latency", value=lambda: results["latency"]["p50_ms"])
+    note("visible p99 ms at 20,000 events/s", "< 1000", "latency", value=lambda: results["latency"]["p99_ms"])
+    note("visible p99 ms, 100,000 groups a flush", "< 5000", "many_groups", value=lambda: results["many_groups"]["p99_ms"])
+    results["ratios"] = found
