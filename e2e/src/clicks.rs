@@ -4,7 +4,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use rdkafka::{
+    Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions},
+    client::DefaultClientContext,
+    producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer},
+};
 use serde_json::{Value as Json, json};
 
 use crate::{Process, Stage, create_topic, eventually, kafka};
@@ -97,4 +102,49 @@ pub fn recompute(stage: &Stage) -> Result<String> {
     let (code, text) = stage.run(&["recompute"])?;
     ensure!(code == Some(0), "{text}");
     Ok(text)
+}
+
+/// Retention, at once: what lies below `first` is gone.
+///
+/// # Errors
+/// When Kafka refuses.
+pub async fn delete_records(topic: &str, partition: i32, first: i64) -> Result<()> {
+    let admin: AdminClient<DefaultClientContext> = kafka().create()?;
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(first))?;
+    admin.delete_records(&list, &AdminOptions::new()).await?;
+    Ok(())
+}
+
+/// What `status` says of the source.
+///
+/// # Errors
+/// When it fails.
+///
+/// # Panics
+/// When it ends with another exit code than 0.
+pub fn status(stage: &Stage) -> Result<Json> {
+    let (code, text) = stage.run(&["status", "--json"])?;
+    assert_eq!(code, Some(0), "{text}");
+    // Logs may follow the JSON.
+    let json: Json = serde_json::Deserializer::from_str(&text).into_iter().next().context("no status")??;
+    Ok(json["sources"][0].clone())
+}
+
+/// Waits until these troubles of a partition say something.
+///
+/// # Errors
+/// When they do not.
+pub async fn in_trouble(stage: &Stage, partition: usize, troubles: &[&str]) -> Result<()> {
+    eventually("a partition in trouble", LIMIT, || async {
+        let state = status(stage)?["partitions"][partition].clone();
+        Ok(troubles.iter().all(|trouble| state[trouble].is_string()).then_some(()))
+    })
+    .await
+}
+
+/// One click on each of these pages.
+#[must_use]
+pub fn new_pages(numbers: std::ops::Range<usize>) -> Vec<Json> {
+    numbers.map(|number| click(&format!("page {number}"))).collect()
 }

@@ -64,6 +64,8 @@ pub async fn create_topic(name: &str, partitions: i32) -> Result<()> {
 pub struct Stage {
     settings: BTreeMap<String, String>,
     folder: PathBuf,
+    /// The variable that names the program.
+    program: &'static str,
 }
 
 impl Stage {
@@ -74,7 +76,7 @@ impl Stage {
     pub async fn new(name: &str) -> Result<Self> {
         // Beside the servers' own logs, and gone with them.
         let folder = tempfile::Builder::new().prefix(&format!("stage-{name}-")).tempdir_in(variable("ANABRANCH_SERVERS"))?.keep();
-        let mut stage = Self { settings: BTreeMap::new(), folder };
+        let mut stage = Self { settings: BTreeMap::new(), folder, program: "ANABRANCH_BIN" };
         stage.set("ANABRANCH_PIPELINES__DIR", concat!(env!("CARGO_MANIFEST_DIR"), "/../pipelines"));
         stage.set("ANABRANCH_WAREHOUSE__URL", &format!("{}-{name}", variable("ANABRANCH_WAREHOUSE__URL")));
         stage.set("ANABRANCH_BATCH__PRUNE_AFTER_SECONDS", "5");
@@ -158,7 +160,7 @@ impl Stage {
     /// # Errors
     /// When it cannot be started.
     pub fn run(&self, arguments: &[&str]) -> Result<(Option<i32>, String)> {
-        finished(self.program(&variable("ANABRANCH_BIN"), arguments))
+        finished(self.program(&variable(self.program), arguments))
     }
 
     /// Runs the oracle against an API.
@@ -175,7 +177,15 @@ impl Stage {
     /// # Errors
     /// When it cannot be started.
     pub fn start(&mut self, arguments: &[&str]) -> Result<Process> {
-        self.start_program(&variable("ANABRANCH_BIN"), arguments)
+        self.start_program(&variable(self.program), arguments)
+    }
+
+    /// From here on its programs are those in which a test can drop a guard of the protocol; `guard` is dropped.
+    pub fn without(&mut self, guard: Option<&str>) {
+        self.program = "ANABRANCH_CRASHING";
+        if let Some(guard) = guard {
+            self.set("ANABRANCH_WITHOUT", guard);
+        }
     }
 
     /// Starts a service that ends itself at a crash point.

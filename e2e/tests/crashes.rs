@@ -11,6 +11,9 @@ use anabranch_e2e::{
 };
 use anyhow::{Context, Result, ensure};
 
+#[path = "crashes/rare.rs"]
+mod rare;
+
 /// Steps that a running layer takes again and again.
 const STEPS: [(&str, &[&str]); 3] = [
     ("speed", &["catalog.migrate", "speed.open", "speed.flush", "speed.fold", "speed.forget", "speed.watermarks"]),

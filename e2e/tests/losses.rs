@@ -5,50 +5,15 @@ use std::time::Duration;
 
 use anabranch_e2e::{
     Stage,
-    clicks::{LIMIT, applied, begun, click, pages, pipeline, produce, query, recompute},
-    create_topic, eventually, kafka,
+    clicks::{LIMIT, applied, begun, click, delete_records, in_trouble, new_pages, pages, pipeline, produce, query, recompute, status},
+    create_topic, eventually,
 };
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use rdkafka::{
-    Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions},
-    client::DefaultClientContext,
-};
 use serde_json::{Value as Json, json};
-
-/// Retention, at once: what lies below `first` is gone.
-async fn delete_records(topic: &str, partition: i32, first: i64) -> Result<()> {
-    let admin: AdminClient<DefaultClientContext> = kafka().create()?;
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, partition, Offset::Offset(first))?;
-    admin.delete_records(&list, &AdminOptions::new()).await?;
-    Ok(())
-}
-
-fn status(stage: &Stage) -> Result<Json> {
-    let (code, text) = stage.run(&["status", "--json"])?;
-    assert_eq!(code, Some(0), "{text}");
-    // Logs may follow the JSON.
-    let json: Json = serde_json::Deserializer::from_str(&text).into_iter().next().context("no status")??;
-    Ok(json["sources"][0].clone())
-}
-
-/// Waits until these troubles of a partition say something.
-async fn in_trouble(stage: &Stage, partition: usize, troubles: &[&str]) -> Result<()> {
-    eventually("a partition in trouble", LIMIT, || async {
-        let state = status(stage)?["partitions"][partition].clone();
-        Ok(troubles.iter().all(|trouble| state[trouble].is_string()).then_some(()))
-    })
-    .await
-}
 
 fn clicks(page: &str, count: usize) -> Vec<Json> {
     (0..count).map(|_| click(page)).collect()
-}
-
-fn new_pages(numbers: std::ops::Range<usize>) -> Vec<Json> {
-    numbers.map(|number| click(&format!("page {number}"))).collect()
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The guards of the protocol, by name, so that the model can drop them one by one.
 //!
-//! In the program every guard holds; the compiler sees a constant.
+//! In the program every guard holds; the compiler sees a constant. The feature `dropped-guards`, for tests alone, makes
+//! the real program drop the one that `ANABRANCH_WITHOUT` names.
 
 /// A check without which the protocol gives a wrong answer in some schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,10 +63,17 @@ pub(crate) const ALL: [Guard; 24] = [
 ];
 
 /// Whether `guard` holds; always, outside the model.
-#[cfg(not(test))]
+#[cfg(not(any(test, feature = "dropped-guards")))]
 #[inline]
 pub(crate) const fn holds(_guard: Guard) -> bool {
     true
+}
+
+#[cfg(all(feature = "dropped-guards", not(test)))]
+#[expect(clippy::disallowed_methods, reason = "the tests say by the environment which guard to drop")]
+pub(crate) fn holds(guard: Guard) -> bool {
+    static DROPPED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    DROPPED.get_or_init(|| std::env::var("ANABRANCH_WITHOUT").ok()).as_ref().is_none_or(|dropped| *dropped != format!("{guard:?}"))
 }
 
 #[cfg(test)]
