@@ -87,7 +87,7 @@ schedules! {
     an_answer_is_low: LowAnswer without ["CoverageNeverDecreases"];
 }
 
-/// Conditions that no schedule of the program can need yet: there is no compaction, and pruning never looks at other views.
+/// No schedule of the program can need these yet: there is no compaction, and pruning never looks at other views.
 const MODEL_ALONE: [&str; 3] = ["SecondListing", "ReadersClip", "PrunePerView"];
 
 #[test]
@@ -188,11 +188,8 @@ async fn cuts(play: &mut Play, schedule: Schedule) -> Result<()> {
             tokio::time::sleep(Duration::from_secs(8)).await;
             let holder = play.stage.database().await?;
             holder.batch_execute("BEGIN; SELECT 1 FROM partition ORDER BY partition FOR UPDATE").await?;
-            eventually("batch waits for the rows", LIMIT, || async {
-                let sql = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-                Ok(play.database.query_opt(sql, &[]).await?)
-            })
-            .await?;
+            let waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+            eventually("batch waits for the rows", LIMIT, || async { Ok(play.database.query_opt(waiting, &[]).await?) }).await?;
             let answer = "INSERT INTO cut_offset SELECT source, 1, partition, next_offset FROM partition; UPDATE partition SET cut = 1; COMMIT";
             holder.batch_execute(answer).await?;
             let status = run.wait(LIMIT).await?;
@@ -246,7 +243,7 @@ async fn cuts(play: &mut Play, schedule: Schedule) -> Result<()> {
 }
 
 async fn readers(play: &mut Play, schedule: Schedule) -> Result<()> {
-    if schedule as u8 == ForgottenFlush as u8 {
+    if matches!(schedule, ForgottenFlush) {
         play.serving.pause()?;
         play.events(&[2, 0])?;
         play.flushed().await?;
@@ -284,6 +281,8 @@ async fn readers(play: &mut Play, schedule: Schedule) -> Result<()> {
                 play.database.execute(sql, &[&other]).await?;
                 play.run(&["recompute"])?;
             }
+            // So old that the log of flushes has forgotten them.
+            play.database.execute("DELETE FROM flush", &[]).await?;
         }
         _ => {
             play.speed.pause()?;

@@ -45,9 +45,7 @@ pub(super) async fn publish(
     let transaction = client.transaction().await?;
     let row = transaction.query_one("SELECT running FROM source WHERE name = $1 FOR UPDATE", &[&source]).await?;
     let running = row.get::<_, Option<i64>>(0).map(RunId);
-    if running != Some(run) {
-        bail!("{}", Refused::NotRunning);
-    }
+    publish::may_publish(run, running)?;
     let versions = rows::versions(&transaction, source).await?;
     let epochs = rows::epochs(&transaction, source).await?;
     let mut outcome = Outcome::default();

@@ -56,15 +56,21 @@ pub enum Refused {
     NotYetFolded,
 }
 
+/// Whether a run is still the one that may publish: the last that began.
+///
+/// # Errors
+/// [`Refused::NotRunning`]; nothing of the run may be written.
+pub fn may_publish(run: RunId, running: Option<RunId>) -> Result<(), Refused> {
+    if running != Some(run) && holds(Guard::PublicationChecks) { Err(Refused::NotRunning) } else { Ok(()) }
+}
+
 /// Whether `candidate` may become the version of its view; true = it also takes the place of another definition.
 ///
 /// # Errors
 /// [`Refused`]; nothing of this view may be written.
 pub fn publish(candidate: &Candidate, ground: Ground<'_>) -> Result<bool, Refused> {
+    may_publish(candidate.run, ground.running)?;
     if holds(Guard::PublicationChecks) {
-        if ground.running != Some(candidate.run) {
-            return Err(Refused::NotRunning);
-        }
         if ground.current.map(|(run, _)| run) != candidate.read {
             return Err(Refused::VersionMoved);
         }
