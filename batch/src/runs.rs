@@ -8,6 +8,7 @@
 //! | `parts.rs` | states → parts and a manifest, and back |
 //! | `audit.rs` | a full result against the kept one, cell by cell |
 //! | `publish.rs` | the versions, under the source's lock |
+//! | `window.rs` | the days that an audit looks at |
 //! | `prune.rs` | live rows that every reader has in a version |
 
 use std::{
@@ -31,7 +32,7 @@ use anabranch_process::{
     lease::Lease,
     parts::read_manifest,
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use thiserror::Error;
 use tokio::time::sleep;
 use tokio_postgres::Client;
@@ -45,9 +46,11 @@ mod prune;
 mod publish;
 mod scan;
 mod spill;
+mod window;
 
 pub use audit::Drift;
 use spill::Collected;
+pub use window::Window;
 
 /// What a run does with history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +59,8 @@ pub enum Kind {
     Incremental,
     /// All records, and the result is compared with the kept one.
     Full,
+    /// As full, of the views that have a time bucket, and only of these days.
+    Audit(Window),
 }
 
 impl Kind {
@@ -65,7 +70,12 @@ impl Kind {
         match self {
             Self::Incremental => "incremental",
             Self::Full => "full",
+            Self::Audit(_) => "audit",
         }
+    }
+
+    fn window(self) -> Option<Window> {
+        if let Self::Audit(window) = self { Some(window) } else { None }
     }
 }
 
@@ -143,7 +153,7 @@ impl Batch {
     /// # Errors
     /// When it could not be done; the catalog says so too, and everything stays as it was.
     pub async fn run(&self, source: &str, kind: Kind, progress: &(dyn Fn(Progress) + Sync)) -> Result<Report> {
-        if kind == Kind::Full && !self.stands_at_one_coverage(source).await? {
+        if kind != Kind::Incremental && !self.stands_at_one_coverage(source).await? {
             self.execute(source, Kind::Incremental, progress).await?;
         }
         self.execute(source, kind, progress).await
@@ -245,18 +255,20 @@ impl Work<'_> {
     async fn work(&self, client: &mut Client, source: &str) -> Result<Report> {
         let definitions = definitions::load(client, source).await?;
         let versions = rows::versions(client, source).await?;
-        let (cut, coverage) = match common_version(&definitions, &versions).filter(|_| self.kind == Kind::Full) {
+        let (cut, coverage) = match (self.kind, common_version(&definitions, &versions)) {
             // An audit looks at what is published: it needs no cut of its own.
-            Some(coverage) => (CutNumber(0), coverage),
-            None => cut::settle(client, &definitions, self.progress).await?,
+            (Kind::Full | Kind::Audit(_), Some(coverage)) => (CutNumber(0), coverage),
+            (Kind::Audit(_), None) => bail!("the views have no versions at one coverage to look at; a run failed before"),
+            (Kind::Full | Kind::Incremental, _) => cut::settle(client, &definitions, self.progress).await?,
         };
         let goal = publish::Goal { run: self.run, cut, coverage: &coverage };
         crash::step("batch.run_cut", client.execute("UPDATE run SET cut = $2 WHERE id = $1", &[&self.run.0, &cut.0])).await?;
         let mut report = Report { run: self.run, ..Report::default() };
         let targets = self.targets(&definitions, &versions, &coverage);
+        let extent = scan::Extent { coverage: &coverage, window: self.kind.window() };
         let (mut built, mut failed, mut lost) = (Vec::new(), Vec::new(), Vec::new());
         for targets in by_base(targets) {
-            let scanned = scan::scan(&self.batch.warehouse, client, &definitions, &targets, &coverage, self.progress).await?;
+            let scanned = scan::scan(&self.batch.warehouse, client, &definitions, &targets, extent, self.progress).await?;
             report.records += scanned.records;
             report.bytes_read += scanned.bytes_read;
             lost.extend(scanned.lost);
@@ -295,7 +307,12 @@ impl Work<'_> {
             // A definition that comes back may have this coverage already: it is published anew, to be switched in.
             let joins = definitions.views.iter().any(|entry| entry.wanted == *fingerprint && entry.serving != *fingerprint);
             let done = current.as_ref().is_some_and(|version| version.coverage == *coverage) && !joins;
-            if done && self.kind == Kind::Incremental {
+            let is_left_out = match self.kind {
+                Kind::Incremental => done,
+                Kind::Full => false,
+                Kind::Audit(_) => !done || view.bucket.is_none(),
+            };
+            if is_left_out {
                 continue;
             }
             let base = current.as_ref().filter(|_| self.kind == Kind::Incremental).map(|version| version.coverage.clone());
@@ -314,7 +331,7 @@ impl Work<'_> {
         let folder = match (&kept, &target.base) {
             (Some(kept), Some(_)) => writer.merge(kept, collected).await?,
             (Some(kept), None) if target.current.as_ref().is_some_and(|version| version.coverage == *coverage) => {
-                let folder = writer.audit(collected, kept, &mut report.drift).await?;
+                let folder = writer.audit(collected, kept, self.kind.window(), &mut report.drift).await?;
                 report.audited.push(target.view.name.clone());
                 folder
             }

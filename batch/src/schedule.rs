@@ -10,7 +10,7 @@ use tokio_cron_scheduler::{Job, JobScheduler};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::runs::{Batch, Kind, NothingRead};
+use crate::runs::{Batch, Kind, NothingRead, Window};
 
 const LEADER_RETRY: Duration = Duration::from_secs(5);
 /// A temporary file this old belongs to nobody who still writes it.
@@ -43,7 +43,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<()> {
         let kind = tokio::select! {
             () = stop.cancelled() => break,
             Some(()) = incremental_due.recv() => Kind::Incremental,
-            Some(()) = audit_due.recv() => Kind::Full,
+            Some(()) = audit_due.recv() => audit_kind(&batch.settings),
         };
         if !leader.is_held() {
             // PostgreSQL was away, and the lock with it. Two leaders do no harm, but twice the work.
@@ -59,6 +59,13 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<()> {
     scheduler.shutdown().await.context("stop the scheduler")?;
     info!("stopped batch");
     Ok(())
+}
+
+fn audit_kind(settings: &Settings) -> Kind {
+    match settings.batch.audit_days {
+        0 => Kind::Full,
+        days => Kind::Audit(Window::last_days(days, clock::today())),
+    }
 }
 
 /// Waits until this process leads.

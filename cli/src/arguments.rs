@@ -47,6 +47,9 @@ pub(crate) enum Command {
         /// Recompute everything from raw records and compare it with what is published; exit code 1 if a cell differs.
         #[arg(long)]
         full: bool,
+        /// With --full: only the buckets of the last so many days, today included; views without a time bucket are left.
+        #[arg(long, requires = "full", value_parser = clap::value_parser!(u32).range(1..))]
+        days: Option<u32>,
     },
     /// Prove that the archive tiles the log; exit code 1 with the exact range at a gap or overlap.
     Verify {

@@ -9,7 +9,7 @@ use std::{
 
 use anabranch_batch::{
     archive::{self, skip, verify},
-    runs::{Batch, Kind, Progress},
+    runs::{Batch, Kind, Progress, Window},
     schedule,
 };
 use anabranch_core::definition::Pipeline;
@@ -19,6 +19,7 @@ use anabranch_process::{
         definitions::{self, Applied},
         rows,
     },
+    clock,
     failure::{Refused, Unreachable},
     identity, kafka,
 };
@@ -85,7 +86,14 @@ async fn command(command: Command, settings: Settings) -> Result<ExitCode> {
             }
             done
         }
-        Command::Recompute { sources, full } => recompute(settings, sources, full).await,
+        Command::Recompute { sources, full, days } => {
+            let kind = match (full, days) {
+                (false, _) => Kind::Incremental,
+                (true, None) => Kind::Full,
+                (true, Some(days)) => Kind::Audit(Window::last_days(days, clock::today())),
+            };
+            recompute(settings, sources, kind).await
+        }
         Command::Verify { sources } => verify_all(&settings, sources).await,
         Command::SkipLost { source, yes } => skip_lost(&settings, &source, yes).await,
         Command::Status { json } => {
@@ -211,7 +219,7 @@ async fn known_sources(settings: &Settings, named: Vec<String>) -> Result<Vec<St
     if named.is_empty() { definitions::sources(&Catalog::at(&settings.postgres.url)?.connect().await?).await } else { Ok(named) }
 }
 
-async fn recompute(settings: Settings, sources: Vec<String>, full: bool) -> Result<ExitCode> {
+async fn recompute(settings: Settings, sources: Vec<String>, kind: Kind) -> Result<ExitCode> {
     let batch = Batch::new(settings.clone())?;
     let mut code = ExitCode::SUCCESS;
     for source in known_sources(&settings, sources).await? {
@@ -226,7 +234,7 @@ async fn recompute(settings: Settings, sources: Vec<String>, full: bool) -> Resu
             }
             Progress::Publishing => bar.set_message(format!("{source}: publishing")),
         };
-        let report = batch.run(&source, if full { Kind::Full } else { Kind::Incremental }, &progress).await?;
+        let report = batch.run(&source, kind, &progress).await?;
         bar.finish_and_clear();
         println!("{source}: run {} read {} records, published {} views", report.run, report.records, report.published.len());
         for view in &report.waiting {
@@ -240,7 +248,7 @@ async fn recompute(settings: Settings, sources: Vec<String>, full: bool) -> Resu
             println!("{source}: drift in {drift}");
             code = ExitCode::from(1);
         }
-        if full {
+        if kind != Kind::Incremental {
             println!("{source}: recomputed and compared {} views, {} cells differ", report.audited.len(), report.drift.len());
         }
     }

@@ -94,8 +94,10 @@ pub struct Archive {
 pub struct Batch {
     /// When incremental runs start: cron with seconds, UTC.
     pub incremental: String,
-    /// When full runs with an audit start.
+    /// When runs start that recompute from raw records and compare.
     pub audit: String,
+    /// Those look at the buckets of so many days back from now; 0 = at everything.
+    pub audit_days: u32,
     /// Live rows below the previous version are kept this long after a publication, so that slow readers catch up.
     pub prune_after_seconds: u64,
 }
@@ -146,7 +148,7 @@ impl Default for Archive {
 
 impl Default for Batch {
     fn default() -> Self {
-        Self { incremental: "0 */10 * * * *".to_owned(), audit: "0 0 3 * * *".to_owned(), prune_after_seconds: 300 }
+        Self { incremental: "0 */10 * * * *".to_owned(), audit: "0 0 3 * * *".to_owned(), audit_days: 0, prune_after_seconds: 300 }
     }
 }
 

@@ -8,10 +8,7 @@
 //!
 //! Every declared column and the whole JSON grammar are checked, whatever is wanted; only what is wanted is built.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
 use anabranch_core::definition::{DECODE_ERROR, DataType, KAFKA_HEADERS, KAFKA_KEY, KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, KAFKA_VALUE, Source};
 use arrow::{
@@ -22,7 +19,7 @@ use arrow::{
     datatypes::{DataType as Arrow, Field, Fields, Schema},
 };
 
-use self::slot::{RecordSeed, Slot};
+use self::slot::{Members, RecordSeed, Slot};
 use crate::{
     evaluate::{self, EvaluateError},
     value::arrow_type,
@@ -62,10 +59,13 @@ pub enum Wanted {
 pub struct Decoder {
     source: Source,
     wanted: Wanted,
-    /// The columns that come from JSON members, by name.
-    members: HashMap<String, usize>,
-    /// Their types, in the same order.
+    /// The columns that come from JSON members.
+    members: Members,
+    /// Their types, in the same order, and whether NULL is refused.
     types: Vec<DataType>,
+    not_null: Vec<bool>,
+    /// The values of one record; kept for their memory alone.
+    slots: Vec<Slot<'static>>,
     time_format: TimeFormat,
     columns: Vec<Option<Builder>>,
     partitions: Int64Builder,
@@ -93,7 +93,9 @@ impl Decoder {
         };
         let is_wanted = |name: &String| inputs.as_ref().is_none_or(|inputs| inputs.contains(name));
         Self {
-            members: declared.iter().enumerate().map(|(index, column)| (column.name.clone(), index)).collect(),
+            members: Members::new(declared.iter().map(|column| column.name.clone())),
+            not_null: declared.iter().map(|column| column.not_null).collect(),
+            slots: Vec::with_capacity(declared.len()),
             types: declared.iter().map(|column| column.data_type).collect(),
             time_format: TimeFormat::new(source.timestamp_format.as_deref()),
             columns: declared.iter().map(|column| is_wanted(&column.name).then(|| Builder::new(column.data_type))).collect(),
@@ -133,10 +135,11 @@ impl Decoder {
             raw.values.append_option(record.value);
             append_headers(&mut raw.headers, headers);
         }
-        match self.slots(record.value) {
-            Ok(slots) => {
-                for (builder, slot) in self.columns.iter_mut().zip(slots) {
-                    builder.iter_mut().for_each(|builder| builder.append(&slot));
+        let mut slots = recycled(std::mem::take(&mut self.slots));
+        match self.read(record.value, &mut slots) {
+            Ok(()) => {
+                for (builder, slot) in self.columns.iter_mut().zip(&slots) {
+                    builder.iter_mut().for_each(|builder| builder.append(slot));
                 }
                 self.errors.append_null();
             }
@@ -145,27 +148,27 @@ impl Decoder {
                 self.errors.append_value(reason);
             }
         }
+        self.slots = recycled(slots);
     }
 
-    /// The typed members of a record, or why it is rejected.
-    fn slots<'v>(&self, value: Option<&'v [u8]>) -> Result<Vec<Slot<'v>>, String> {
+    /// Fills `slots` with the typed members of a record, or says why it is rejected.
+    fn read<'v>(&mut self, value: Option<&'v [u8]>, slots: &mut Vec<Slot<'v>>) -> Result<(), Cow<'static, str>> {
         let value = value.ok_or("tombstone")?;
         if value.len() > self.source.max_record_bytes {
-            return Err("oversized".to_owned());
+            return Err("oversized".into());
         }
         let text = std::str::from_utf8(value).map_err(|_| "not UTF-8")?;
-        let declared = || self.source.columns.iter().filter(|column| column.generated.is_none());
-        let mut slots: Vec<Slot<'v>> = declared().map(|_| Slot::Null).collect();
-        let seed = RecordSeed { types: &self.types, members: &self.members, time_format: &self.time_format };
-        seed.read(text, &mut slots).map_err(ToOwned::to_owned)?;
-        for (column, slot) in declared().zip(&slots) {
-            match slot {
-                Slot::Wrong(reason) => return Err(format!("{reason}: {}", column.name)),
-                Slot::Null if column.not_null => return Err(format!("missing: {}", column.name)),
-                _ => {}
-            }
+        slots.resize_with(self.types.len(), || Slot::Null);
+        RecordSeed { types: &self.types, members: &mut self.members, time_format: &self.time_format }.read(text, slots)?;
+        for (index, (slot, not_null)) in slots.iter().zip(&self.not_null).enumerate() {
+            let reason = match slot {
+                Slot::Wrong(reason) => reason,
+                Slot::Null if *not_null => "missing",
+                _ => continue,
+            };
+            return Err(format!("{reason}: {}", self.members.name(index)).into());
         }
-        Ok(slots)
+        Ok(())
     }
 
     /// The batch of all records pushed since the last call, in their order, generated columns included.
@@ -208,6 +211,12 @@ impl Decoder {
         };
         evaluate::generate(&self.source, wanted, batch)
     }
+}
+
+/// The same memory for the values of another record.
+fn recycled<'v>(mut slots: Vec<Slot<'_>>) -> Vec<Slot<'v>> {
+    slots.clear();
+    slots.into_iter().map(|_| Slot::Null).collect()
 }
 
 fn header_fields() -> Fields {

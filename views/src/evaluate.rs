@@ -7,23 +7,20 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use anabranch_core::definition::{DECODE_ERROR, Source, View};
+use anabranch_core::definition::{AccumulatorKind, Bucket, DECODE_ERROR, Expr, KAFKA_OFFSET, KAFKA_PARTITION, Node, Source, View};
 use arrow::{
     array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringViewBuilder},
     compute,
     datatypes::{Field, Schema},
     error::ArrowError,
 };
-use polars::prelude::{DataFrame, IntoLazy, col};
+use polars::prelude::IntoLazy;
 use thiserror::Error;
 
 use crate::value::arrow_type;
 
 mod bridge;
 mod compile;
-
-/// Names of the columns that an evaluation of a view gives: the bucket, `dimension N`, `argument N`.
-pub(crate) const BUCKET: &str = "bucket";
 
 /// The program is wrong: a definition that was checked cannot be evaluated.
 #[derive(Debug, Error)]
@@ -151,34 +148,140 @@ fn reject(batch: &RecordBatch, mask: &BooleanArray, reason: &str) -> Result<Reco
     RecordBatch::try_new(schema, arrays)
 }
 
-/// The rows that `view` folds: its bucket, dimensions and arguments, and for `last` the record's position.
-pub(crate) fn view_columns(view: &View, batch: &RecordBatch) -> Result<DataFrame, EvaluateError> {
-    let frame = bridge::to_frame(&columns_named(batch, &view.needed_columns())?)?;
-    let rejected = col(DECODE_ERROR).is_not_null();
-    let mut rows = frame.lazy().filter(if view.over_rejected { rejected } else { rejected.not() });
-    if let Some(filter) = &view.filter {
-        rows = rows.filter(compile::compile(filter).value);
-    }
-    let mut outputs = Vec::new();
-    outputs.extend(view.bucket.iter().map(|bucket| compile::bucket(bucket).alias(BUCKET)));
-    outputs.extend(view.dimensions.iter().enumerate().map(|(index, dimension)| compile::compile(&dimension.expression).value.alias(dimension_name(index))));
-    for (index, accumulator) in view.accumulators.iter().enumerate() {
-        outputs.extend(accumulator.argument.iter().map(|argument| compile::compile(argument).value.alias(argument_name(index))));
-    }
-    if view.accumulators.iter().any(|accumulator| accumulator.kind == anabranch_core::definition::AccumulatorKind::Last) {
-        outputs.extend(view.source.event_time.iter().map(|name| col(name.as_str()).alias("position time")));
-        outputs.push(col("kafka_partition").alias("position partition"));
-        outputs.push(col("kafka_offset").alias("position offset"));
-    }
-    // The row count survives when every other column is a constant, or there is none.
-    outputs.push(col(DECODE_ERROR).is_null().alias("row"));
-    Ok(rows.select(outputs).collect()?)
+/// The rows that a view folds, column by column.
+pub(crate) struct ViewColumns {
+    pub(crate) rows: usize,
+    /// The bucket, if the view has one, then the dimensions.
+    pub(crate) keys: Vec<ArrayRef>,
+    /// One for each accumulator that has an argument.
+    pub(crate) arguments: Vec<Option<ArrayRef>>,
+    /// Event time, partition and offset, where an accumulator asks which record is last.
+    pub(crate) position: Option<[ArrayRef; 3]>,
 }
 
-pub(crate) fn dimension_name(index: usize) -> String {
-    format!("dimension {index}")
+/// Evaluates a view's expressions over a batch. Plain columns stay where they are; the others are one Polars selection.
+pub(crate) fn view_columns(view: &View, batch: &RecordBatch) -> Result<ViewColumns, EvaluateError> {
+    let keys = view.dimensions.iter().map(|dimension| &dimension.expression);
+    let arguments = view.accumulators.iter().filter_map(|accumulator| accumulator.argument.as_ref());
+    let mut values = Values::over(batch);
+    let filter = view.filter.as_ref().map(|filter| values.ask(filter));
+    let bucket = view.bucket.as_ref().map(|bucket| values.ask_bucket(bucket));
+    let keys: Vec<Asked> = bucket.into_iter().chain(keys.map(|key| values.ask(key)).collect::<Vec<_>>()).collect();
+    let arguments: Vec<Asked> = arguments.map(|argument| values.ask(argument)).collect();
+    let values = values.evaluate()?;
+    let mask = selected(view, batch, filter.map(|filter| values.get(filter)).transpose()?.as_deref())?;
+    let chosen = |array: ArrayRef| match &mask {
+        Some(mask) => compute::filter(&array, mask),
+        None => Ok(array),
+    };
+    let get = |asked: Asked| Ok::<_, EvaluateError>(chosen(values.get(asked)?)?);
+    let mut arguments = arguments.into_iter().map(get).collect::<Result<Vec<_>, _>>()?.into_iter();
+    let needs_position = view.accumulators.iter().any(|accumulator| accumulator.kind == AccumulatorKind::Last);
+    let position = match view.source.event_time.as_deref().filter(|_| needs_position) {
+        Some(time) => Some([chosen(values.column(time)?)?, chosen(values.column(KAFKA_PARTITION)?)?, chosen(values.column(KAFKA_OFFSET)?)?]),
+        None => None,
+    };
+    Ok(ViewColumns {
+        rows: mask.as_ref().map_or(batch.num_rows(), BooleanArray::true_count),
+        keys: keys.into_iter().map(get).collect::<Result<_, _>>()?,
+        arguments: view.accumulators.iter().map(|accumulator| accumulator.argument.as_ref().and_then(|_| arguments.next())).collect(),
+        position,
+    })
 }
 
-pub(crate) fn argument_name(index: usize) -> String {
-    format!("argument {index}")
+/// Which rows the view folds; nothing for all of them.
+fn selected(view: &View, batch: &RecordBatch, filter: Option<&dyn Array>) -> Result<Option<BooleanArray>, EvaluateError> {
+    let errors = batch.column_by_name(DECODE_ERROR).ok_or_else(|| ArrowError::SchemaError("no decode_error".to_owned()))?;
+    let good = match (view.over_rejected, errors.null_count() == errors.len()) {
+        (false, true) => None,
+        (false, false) => Some(compute::is_null(errors)?),
+        (true, _) => Some(compute::is_not_null(errors)?),
+    };
+    // Where a condition is NULL, it does not hold.
+    let holds = filter.map(|filter| compute::prep_null_mask_filter(filter.as_boolean()));
+    Ok(match (good, holds) {
+        (Some(good), Some(holds)) => Some(compute::and(&good, &holds)?),
+        (good, holds) => good.or(holds),
+    })
+}
+
+/// What was asked of [`Values`].
+#[derive(Clone, Copy)]
+enum Asked {
+    /// A column of the batch, by its index.
+    Column(usize),
+    /// Something that is computed.
+    Computed(usize),
+}
+
+/// Expressions over one batch, computed together.
+struct Values<'a> {
+    batch: &'a RecordBatch,
+    names: BTreeSet<String>,
+    expressions: Vec<polars::prelude::Expr>,
+    types: Vec<anabranch_core::definition::DataType>,
+    computed: Vec<ArrayRef>,
+}
+
+impl<'a> Values<'a> {
+    fn over(batch: &'a RecordBatch) -> Self {
+        Self { batch, names: BTreeSet::new(), expressions: Vec::new(), types: Vec::new(), computed: Vec::new() }
+    }
+
+    fn plain(&self, expression: &Expr) -> Option<usize> {
+        let Node::Column(name) = &expression.node else { return None };
+        self.batch.schema_ref().index_of(name).ok()
+    }
+
+    fn ask(&mut self, expression: &Expr) -> Asked {
+        match self.plain(expression) {
+            Some(index) => Asked::Column(index),
+            None => self.ask_polars(expression, compile::compile(expression).value),
+        }
+    }
+
+    fn ask_bucket(&mut self, bucket: &Bucket) -> Asked {
+        self.ask_polars(&bucket.time, compile::bucket(bucket))
+    }
+
+    fn ask_polars(&mut self, expression: &Expr, compiled: polars::prelude::Expr) -> Asked {
+        expression.collect_columns(&mut self.names);
+        self.expressions.push(compiled.alias(self.types.len().to_string()));
+        self.types.push(expression.data_type);
+        Asked::Computed(self.types.len() - 1)
+    }
+
+    fn evaluate(mut self) -> Result<Self, EvaluateError> {
+        if self.expressions.is_empty() {
+            return Ok(self);
+        }
+        let frame = bridge::to_frame(&columns_named(self.batch, &self.names)?)?;
+        let evaluated = frame.lazy().select(std::mem::take(&mut self.expressions)).collect()?;
+        for (index, data_type) in self.types.iter().enumerate() {
+            let column = bridge::from_column(evaluated.column(&index.to_string())?, &value_type(*data_type))?;
+            self.computed.push(broadcast(column, self.batch.num_rows())?);
+        }
+        Ok(self)
+    }
+
+    fn get(&self, asked: Asked) -> Result<ArrayRef, EvaluateError> {
+        let missing = || ArrowError::SchemaError("an expression was not evaluated".to_owned());
+        Ok(match asked {
+            Asked::Column(index) => Arc::clone(self.batch.columns().get(index).ok_or_else(missing)?),
+            Asked::Computed(index) => Arc::clone(self.computed.get(index).ok_or_else(missing)?),
+        })
+    }
+
+    fn column(&self, name: &str) -> Result<ArrayRef, EvaluateError> {
+        let column = self.batch.column_by_name(name).ok_or_else(|| ArrowError::SchemaError(format!("no column {name}")))?;
+        Ok(Arc::clone(column))
+    }
+}
+
+/// The Arrow type of an evaluated expression: whole numbers are 64 bits wide before they are summed.
+fn value_type(data_type: anabranch_core::definition::DataType) -> arrow::datatypes::DataType {
+    match data_type {
+        anabranch_core::definition::DataType::Decimal => arrow::datatypes::DataType::Int64,
+        other => arrow_type(other),
+    }
 }

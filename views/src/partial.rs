@@ -1,14 +1,24 @@
 //! Columns → one row of states per group: `partial(a ++ b) = partial(a) ⊕ partial(b)`.
+//!
+//! ```text
+//!  key columns ──► a hash of each row ──► the row's group ──► states, accumulator by accumulator
+//! ```
+//!
+//! Every column is walked once, and nothing is allocated for a row: only for a group.
 
 use anabranch_core::definition::{DataType, View};
-use arrow::array::RecordBatch;
-use polars::prelude::{BooleanChunked, Column, DataFrame, Float64Chunked, GroupsIndicator, Int32Chunked, Int64Chunked, StringChunked};
+use arrow::{
+    array::{Array, AsArray, BooleanArray, PrimitiveArray, RecordBatch, StringViewArray},
+    datatypes::{ArrowPrimitiveType, Date32Type, Float64Type, Int64Type, TimestampMicrosecondType},
+};
+use hashbrown::HashTable;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
-    evaluate::{self, BUCKET, EvaluateError, argument_name, dimension_name},
+    evaluate::{self, EvaluateError, ViewColumns},
     group::{GroupHash, Groups, Row},
     state::State,
-    value::Value,
+    value::{Value, canonical},
 };
 
 /// Folds a batch (of [`Decoder::finish`](crate::decode::Decoder::finish), or of an archive file) for one view.
@@ -16,123 +26,159 @@ use crate::{
 /// # Errors
 /// [`EvaluateError`] only when the program itself is wrong; values never fail.
 pub fn partial(view: &View, batch: &RecordBatch) -> Result<Groups, EvaluateError> {
-    let frame = evaluate::view_columns(view, batch)?;
+    let columns = evaluate::view_columns(view, batch)?;
     let mut groups = Groups::default();
-    if frame.height() == 0 {
+    if columns.rows == 0 {
         return Ok(groups);
     }
-    let mut names: Vec<String> = view.bucket.iter().map(|_| BUCKET.to_owned()).collect();
-    names.extend((0..view.dimensions.len()).map(dimension_name));
     let mut types: Vec<DataType> = view.bucket.iter().map(|_| DataType::Timestamp).collect();
     types.extend(view.dimensions.iter().map(|dimension| dimension.expression.data_type));
-    let key: Vec<Cells<'_>> = names.iter().zip(types).map(|(name, data_type)| Cells::of(&frame, name, data_type)).collect::<Result<_, _>>()?;
-    let fold = Fold::new(view, &frame)?;
-    let mut add = |first: usize, rows: &mut dyn Iterator<Item = usize>| {
-        let key: Vec<Value> = key.iter().map(|cells| cells.get(first)).collect();
-        let mut row = Row::empty(view, key);
-        fold.add(&mut row.states, rows);
+    let keys: Vec<Cells<'_>> = columns.keys.iter().zip(types).map(|(array, data_type)| Cells::of(array, data_type)).collect();
+    let (group_of, firsts) = grouped(&keys, columns.rows);
+    let mut states = folded(view, &columns, &group_of, firsts.len());
+    for first in firsts {
+        let key: Vec<Value> = keys.iter().map(|cells| cells.get(first)).collect();
+        let row = Row { states: states.iter_mut().filter_map(Iterator::next).collect(), key };
         groups.merge_row(GroupHash::of(&row.key), row);
-    };
-    if names.is_empty() {
-        add(0, &mut (0..frame.height()));
-        return Ok(groups);
-    }
-    let grouped = frame.group_by_stable(&names)?;
-    for group in grouped.get_groups().iter() {
-        match group {
-            GroupsIndicator::Idx((first, rows)) => add(first as usize, &mut rows.iter().map(|row| *row as usize)),
-            GroupsIndicator::Slice([first, length]) => add(first as usize, &mut (first as usize..(first + length) as usize)),
-        }
     }
     Ok(groups)
 }
 
+/// The group of each row, and the first row of each group.
+fn grouped(keys: &[Cells<'_>], rows: usize) -> (Vec<usize>, Vec<usize>) {
+    let mut hashes = vec![0; rows];
+    keys.iter().for_each(|cells| cells.hash(&mut hashes));
+    let mut table: HashTable<(u64, usize)> = HashTable::new();
+    let mut firsts: Vec<usize> = Vec::new();
+    let group_of = hashes.into_iter().enumerate().map(|(row, hash)| {
+        let is_of = |(known, group): &(u64, usize)| *known == hash && firsts.get(*group).is_some_and(|first| keys.iter().all(|cells| cells.equal(*first, row)));
+        match table.find(hash, is_of) {
+            Some((_, group)) => *group,
+            None => {
+                let group = firsts.len();
+                firsts.push(row);
+                table.insert_unique(hash, (hash, group), |(hash, _)| *hash);
+                group
+            }
+        }
+    });
+    (group_of.collect(), firsts)
+}
+
+/// The states of each accumulator, group by group.
+fn folded(view: &View, columns: &ViewColumns, group_of: &[usize], groups: usize) -> Vec<std::vec::IntoIter<State>> {
+    let position = columns
+        .position
+        .as_ref()
+        .map(|[time, partition, offset]| [Cells::of(time, DataType::Timestamp), Cells::of(partition, DataType::BigInt), Cells::of(offset, DataType::BigInt)]);
+    let position = |row: usize| -> Option<(i64, i64, i64)> {
+        let [time, partition, offset] = position.as_ref()?;
+        Some((time.get(row).as_i64()?, partition.get(row).as_i64()?, offset.get(row).as_i64()?))
+    };
+    let fold = |(accumulator, argument): (&anabranch_core::definition::Accumulator, &Option<arrow::array::ArrayRef>)| {
+        let mut states: Vec<State> = (0..groups).map(|_| State::empty(accumulator)).collect();
+        let argument = argument.as_ref().zip(accumulator.argument_type()).map(|(array, data_type)| Cells::of(array, data_type));
+        for (row, group) in group_of.iter().enumerate() {
+            let Some(state) = states.get_mut(*group) else { continue };
+            match (state, &argument) {
+                (State::Count(count), None) => *count += 1,
+                (State::Count(count), Some(argument)) => *count += i64::from(argument.is_valid(row)),
+                (_, Some(argument)) if !argument.is_valid(row) => {}
+                (State::Sum(sum), Some(Cells::BigInt(values))) => *sum = Some(sum.unwrap_or(0) + i128::from(values.value(row))),
+                (State::Min(Value::BigInt(least)), Some(Cells::BigInt(values))) => *least = values.value(row).min(*least),
+                (State::Max(Value::BigInt(most)), Some(Cells::BigInt(values))) => *most = values.value(row).max(*most),
+                (state, Some(argument)) => state.add(argument.get(row), position(row)),
+                (_, None) => {}
+            }
+        }
+        states.into_iter()
+    };
+    view.accumulators.iter().zip(&columns.arguments).map(fold).collect()
+}
+
 /// The typed values of one column.
 enum Cells<'a> {
-    Boolean(&'a BooleanChunked),
-    BigInt(&'a Int64Chunked),
-    Double(&'a Float64Chunked),
-    Text(&'a StringChunked),
-    Date(&'a Int32Chunked),
-    Timestamp(&'a Int64Chunked),
+    Boolean(&'a BooleanArray),
+    BigInt(&'a PrimitiveArray<Int64Type>),
+    Double(&'a PrimitiveArray<Float64Type>),
+    Text(&'a StringViewArray),
+    Date(&'a PrimitiveArray<Date32Type>),
+    Timestamp(&'a PrimitiveArray<TimestampMicrosecondType>),
 }
 
 impl<'a> Cells<'a> {
-    fn of(frame: &'a DataFrame, name: &str, data_type: DataType) -> Result<Self, EvaluateError> {
-        let column: &'a Column = frame.column(name)?;
-        Ok(match data_type {
-            DataType::Boolean => Self::Boolean(column.bool()?),
-            DataType::BigInt | DataType::Decimal => Self::BigInt(column.i64()?),
-            DataType::Double => Self::Double(column.f64()?),
-            DataType::Text => Self::Text(column.str()?),
-            DataType::Date => Self::Date(column.date()?.physical()),
-            DataType::Timestamp => Self::Timestamp(column.datetime()?.physical()),
-        })
+    fn of(array: &'a dyn Array, data_type: DataType) -> Self {
+        match data_type {
+            DataType::Boolean => Self::Boolean(array.as_boolean()),
+            DataType::BigInt | DataType::Decimal => Self::BigInt(array.as_primitive()),
+            DataType::Double => Self::Double(array.as_primitive()),
+            DataType::Text => Self::Text(array.as_string_view()),
+            DataType::Date => Self::Date(array.as_primitive()),
+            DataType::Timestamp => Self::Timestamp(array.as_primitive()),
+        }
+    }
+
+    fn is_valid(&self, row: usize) -> bool {
+        match self {
+            Self::Boolean(values) => values.is_valid(row),
+            Self::BigInt(values) => values.is_valid(row),
+            Self::Double(values) => values.is_valid(row),
+            Self::Text(values) => values.is_valid(row),
+            Self::Date(values) => values.is_valid(row),
+            Self::Timestamp(values) => values.is_valid(row),
+        }
     }
 
     fn get(&self, row: usize) -> Value {
+        if !self.is_valid(row) {
+            return Value::Null;
+        }
         match self {
-            Self::Boolean(values) => values.get(row).map_or(Value::Null, Value::Boolean),
-            Self::BigInt(values) => values.get(row).map_or(Value::Null, Value::BigInt),
-            Self::Double(values) => values.get(row).map_or(Value::Null, |value| Value::Double(crate::value::canonical(value))),
-            Self::Text(values) => values.get(row).map_or(Value::Null, |text| Value::Text(text.to_owned())),
-            Self::Date(values) => values.get(row).map_or(Value::Null, Value::Date),
-            Self::Timestamp(values) => values.get(row).map_or(Value::Null, Value::Timestamp),
+            Self::Boolean(values) => Value::Boolean(values.value(row)),
+            Self::BigInt(values) => Value::BigInt(values.value(row)),
+            Self::Double(values) => Value::Double(canonical(values.value(row))),
+            Self::Text(values) => Value::Text(values.value(row).to_owned()),
+            Self::Date(values) => Value::Date(values.value(row)),
+            Self::Timestamp(values) => Value::Timestamp(values.value(row)),
+        }
+    }
+
+    /// Mixes the hash of each cell into that of its row.
+    fn hash(&self, hashes: &mut [u64]) {
+        fn primitive<T: ArrowPrimitiveType>(values: &PrimitiveArray<T>, hashes: &mut [u64], bits: impl Fn(T::Native) -> u64) {
+            hashes.iter_mut().zip(values).for_each(|(hash, value)| *hash = mixed(*hash, value.map(&bits)));
+        }
+        match self {
+            Self::Boolean(values) => hashes.iter_mut().zip(*values).for_each(|(hash, value)| *hash = mixed(*hash, value.map(u64::from))),
+            Self::BigInt(values) => primitive(values, hashes, i64::cast_unsigned),
+            Self::Double(values) => primitive(values, hashes, |value| canonical(value).to_bits()),
+            Self::Text(values) => hashes.iter_mut().zip(*values).for_each(|(hash, text)| *hash = mixed(*hash, text.map(|text| xxh3_64(text.as_bytes())))),
+            Self::Date(values) => primitive(values, hashes, |days| i64::from(days).cast_unsigned()),
+            Self::Timestamp(values) => primitive(values, hashes, i64::cast_unsigned),
+        }
+    }
+
+    /// Whether two cells are the same value, or both NULL.
+    fn equal(&self, row: usize, other: usize) -> bool {
+        match (self.is_valid(row), self.is_valid(other)) {
+            (true, true) => match self {
+                Self::Boolean(values) => values.value(row) == values.value(other),
+                Self::BigInt(values) => values.value(row) == values.value(other),
+                Self::Double(values) => canonical(values.value(row)).to_bits() == canonical(values.value(other)).to_bits(),
+                Self::Text(values) => values.value(row) == values.value(other),
+                Self::Date(values) => values.value(row) == values.value(other),
+                Self::Timestamp(values) => values.value(row) == values.value(other),
+            },
+            (a, b) => a == b,
         }
     }
 }
 
-/// The arguments of a view's accumulators.
-struct Fold<'a> {
-    arguments: Vec<Option<Cells<'a>>>,
-    position: Option<[Cells<'a>; 3]>,
-}
-
-impl<'a> Fold<'a> {
-    fn new(view: &View, frame: &'a DataFrame) -> Result<Self, EvaluateError> {
-        let mut arguments = Vec::with_capacity(view.accumulators.len());
-        for (index, accumulator) in view.accumulators.iter().enumerate() {
-            let cells = accumulator.argument_type().map(|data_type| Cells::of(frame, &argument_name(index), data_type)).transpose()?;
-            arguments.push(cells);
-        }
-        let position = match frame.column("position time") {
-            Ok(_) => Some([
-                Cells::of(frame, "position time", DataType::Timestamp)?,
-                Cells::of(frame, "position partition", DataType::BigInt)?,
-                Cells::of(frame, "position offset", DataType::BigInt)?,
-            ]),
-            Err(_) => None,
-        };
-        Ok(Self { arguments, position })
-    }
-
-    fn add(&self, states: &mut [State], rows: &mut dyn Iterator<Item = usize>) {
-        for row in rows {
-            for (state, argument) in states.iter_mut().zip(&self.arguments) {
-                match (state, argument) {
-                    (State::Count(count), None) => *count += 1,
-                    (State::Count(count), Some(argument)) => *count += i64::from(!argument.get(row).is_null()),
-                    (State::Sum(sum), Some(Cells::BigInt(values))) => {
-                        if let Some(value) = values.get(row) {
-                            *sum = Some(sum.unwrap_or(0) + i128::from(value));
-                        }
-                    }
-                    (state, Some(argument)) => {
-                        let value = argument.get(row);
-                        if !value.is_null() {
-                            state.add(value, self.position(row));
-                        }
-                    }
-                    (_, None) => {}
-                }
-            }
-        }
-    }
-
-    fn position(&self, row: usize) -> Option<(i64, i64, i64)> {
-        let [time, partition, offset] = self.position.as_ref()?;
-        Some((time.get(row).as_i64()?, partition.get(row).as_i64()?, offset.get(row).as_i64()?))
-    }
+/// One round of a multiplicative hash; NULL is a value of its own.
+fn mixed(hash: u64, value: Option<u64>) -> u64 {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let value = value.map_or(ODD, |value| value ^ (value >> 32));
+    (hash.rotate_left(26) ^ value).wrapping_mul(ODD)
 }
 
 #[cfg(test)]

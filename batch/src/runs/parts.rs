@@ -24,6 +24,7 @@ use uuid::Uuid;
 use super::{
     audit::{self, Drift},
     spill::Collected,
+    window::Window,
 };
 
 /// The part of NULL buckets and of days that no calendar of ours names.
@@ -80,10 +81,14 @@ impl PartWriter<'_> {
         self.finish(parts, previous).await
     }
 
-    /// As [`Self::write_all`], and compares each part with the kept one, cell by cell.
-    pub(super) async fn audit(&self, mut collected: Collected, kept: &Manifest, drift: &mut Vec<Drift>) -> Result<String> {
+    /// As [`Self::write_all`], and compares each part with the kept one, cell by cell. Parts outside the window stay.
+    pub(super) async fn audit(&self, mut collected: Collected, kept: &Manifest, window: Option<Window>, drift: &mut Vec<Drift>) -> Result<String> {
         let mut parts = BTreeMap::new();
         for name in collected.names().iter().chain(kept.parts.keys()).collect::<BTreeSet<_>>() {
+            if window.is_some_and(|window| !window.holds(name)) {
+                parts.extend(kept.parts.get(name).map(|part| (name.clone(), part.clone())));
+                continue;
+            }
             let groups = collected.take(self.view, name)?;
             let before = match kept.parts.get(name) {
                 Some(part) => read_part(self.warehouse, self.view, part).await?,

@@ -39,10 +39,6 @@ impl<'a> Collector<'a> {
         Self { view, groups: Groups::default(), spilled: BTreeMap::new(), folder: Arc::clone(folder) }
     }
 
-    pub(super) fn view(&self) -> &'a View {
-        self.view
-    }
-
     pub(super) fn merge(&mut self, groups: Groups) {
         self.groups.merge(groups);
     }

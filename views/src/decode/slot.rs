@@ -23,15 +23,55 @@ pub(super) enum Slot<'v> {
     Wrong(&'static str),
 }
 
+/// Positions beyond this are looked up by name: records with more members than that are rare.
+const KNOWN_POSITIONS: usize = 256;
+
+/// Which member of a record is which column. Producers write the members of every record in the same order, so the
+/// column at a position is mostly the one that was there in the record before.
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    names: Vec<String>,
+    by_name: HashMap<String, usize>,
+    /// The column of the member at a position of the last record; none for an undeclared member.
+    at: Vec<Option<usize>>,
+}
+
+impl Members {
+    pub(super) fn new(names: impl IntoIterator<Item = String>) -> Self {
+        let names: Vec<String> = names.into_iter().collect();
+        let by_name = names.iter().enumerate().map(|(index, name)| (name.clone(), index)).collect();
+        Self { names, by_name, at: Vec::new() }
+    }
+
+    pub(super) fn name(&self, index: usize) -> &str {
+        self.names.get(index).map_or("", String::as_str)
+    }
+
+    fn column(&mut self, position: usize, name: &str) -> Option<usize> {
+        let known = self.at.get(position).copied().flatten();
+        if let Some(index) = known.filter(|index| self.names.get(*index).is_some_and(|known| known == name)) {
+            return Some(index);
+        }
+        let found = self.by_name.get(name).copied();
+        if position < KNOWN_POSITIONS {
+            self.at.resize(self.at.len().max(position + 1), None);
+            if let Some(slot) = self.at.get_mut(position) {
+                *slot = found;
+            }
+        }
+        found
+    }
+}
+
 pub(super) struct RecordSeed<'a> {
     pub(super) types: &'a [DataType],
-    pub(super) members: &'a HashMap<String, usize>,
+    pub(super) members: &'a mut Members,
     pub(super) time_format: &'a TimeFormat,
 }
 
 impl RecordSeed<'_> {
     /// Fills `slots`, or says why the text is not one JSON object. Of a doubled member the last counts.
-    pub(super) fn read<'v>(&self, text: &'v str, slots: &mut [Slot<'v>]) -> Result<(), &'static str> {
+    pub(super) fn read<'v>(&mut self, text: &'v str, slots: &mut [Slot<'v>]) -> Result<(), &'static str> {
         let mut deserializer = serde_json::Deserializer::from_str(text);
         let result = deserializer.deserialize_any(RecordVisitor { seed: self, slots }).and_then(|()| deserializer.end());
         result.map_err(|error| if error.is_data() { "not an object" } else { "not JSON" })
@@ -39,8 +79,8 @@ impl RecordSeed<'_> {
 }
 
 struct RecordVisitor<'a, 's, 'v> {
-    seed: &'a RecordSeed<'a>,
-    slots: &'s mut [Slot<'v>],
+    seed: &'a mut RecordSeed<'s>,
+    slots: &'a mut [Slot<'v>],
 }
 
 impl<'v> Visitor<'v> for RecordVisitor<'_, '_, 'v> {
@@ -51,8 +91,10 @@ impl<'v> Visitor<'v> for RecordVisitor<'_, '_, 'v> {
     }
 
     fn visit_map<A: MapAccess<'v>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut position = 0;
         while let Some(key) = map.next_key_seed(KeySeed)? {
-            let index = self.seed.members.get(key.as_ref()).copied();
+            let index = self.seed.members.column(position, &key);
+            position += 1;
             let data_type = index.and_then(|index| self.seed.types.get(index)).copied();
             match (data_type, index.and_then(|index| self.slots.get_mut(index))) {
                 (Some(data_type), Some(slot)) => {
