@@ -232,6 +232,7 @@ async fn cuts(play: &mut Play, schedule: Schedule) -> Result<()> {
             play.archive.signal("CONT")?;
             let (code, text) = play.stage.run(&["recompute"])?;
             if code == Some(0) {
+                play.events(&[1, 1])?;
                 play.settle().await?;
             }
             ensure!(text.contains("below the current one"), "{text}");

@@ -34,6 +34,8 @@ use crate::{
 
 /// Records folded at once: large enough that grouping is cheap, small enough to answer the group in time.
 const CHUNK_RECORDS: usize = 16_000;
+/// Records between two looks at the clock, which costs about as much as a column.
+const CLOCK_RECORDS: u32 = 64;
 /// Groups in memory at which the epoch ends and the next begins empty: about 1 kB each.
 const EPOCH_GROUPS: usize = 400_000;
 /// A transaction that met a deadlock is repeated from memory this often.
@@ -235,8 +237,11 @@ impl<'a> Worker<'a> {
 
     /// Decodes what comes until the next flush is due or a chunk is full, then folds it.
     fn poll(&mut self, until: Instant) -> Result<()> {
+        let mut since_clock = 0;
         loop {
-            let limit = until.saturating_duration_since(Instant::now()).min(Duration::from_millis(100));
+            let waits = since_clock == 0;
+            let limit = if waits { until.saturating_duration_since(Instant::now()).min(Duration::from_millis(100)) } else { Duration::ZERO };
+            since_clock = (since_clock + 1) % CLOCK_RECORDS;
             match self.consumer.poll(limit).context("poll")? {
                 Polled::Record(message) => {
                     if let Some(open) = &mut self.open {
@@ -249,9 +254,10 @@ impl<'a> Worker<'a> {
                     }
                 }
                 Polled::OutOfRange => return self.set_unreadable_aside(),
-                Polled::Nothing => break,
+                Polled::Nothing if waits => break,
+                Polled::Nothing => since_clock = 0,
             }
-            if Instant::now() >= until || self.open.as_ref().is_none_or(|open| open.fold.waiting() >= CHUNK_RECORDS) {
+            if (since_clock == 0 && Instant::now() >= until) || self.open.as_ref().is_none_or(|open| open.fold.waiting() >= CHUNK_RECORDS) {
                 break;
             }
         }

@@ -198,7 +198,7 @@ fn selected(view: &View, batch: &RecordBatch, filter: Option<&dyn Array>) -> Res
         (true, _) => Some(compute::is_not_null(errors)?),
     };
     // Where a condition is NULL, it does not hold.
-    let holds = filter.map(|filter| compute::prep_null_mask_filter(filter.as_boolean()));
+    let holds = filter.map(AsArray::as_boolean).map(|holds| if holds.null_count() > 0 { compute::prep_null_mask_filter(holds) } else { holds.clone() });
     Ok(match (good, holds) {
         (Some(good), Some(holds)) => Some(compute::and(&good, &holds)?),
         (good, holds) => good.or(holds),

@@ -150,8 +150,10 @@ impl<'a> Archiver<'a> {
     }
 
     fn poll(&mut self, until: Instant) -> Result<()> {
+        let mut waits = true;
         for _ in 0..POLL_RECORDS {
-            let limit = until.saturating_duration_since(Instant::now()).min(Duration::from_millis(100));
+            // What is there already is taken without a look at the clock.
+            let limit = if waits { until.saturating_duration_since(Instant::now()).min(Duration::from_millis(100)) } else { Duration::ZERO };
             match self.consumer.poll(limit).context("poll")? {
                 Polled::Record(message) => {
                     let partition = Partition(message.partition());
@@ -175,8 +177,13 @@ impl<'a> Archiver<'a> {
                     }
                 }
                 Polled::OutOfRange => return self.set_unreadable_aside(),
-                Polled::Nothing => break,
+                Polled::Nothing if waits => break,
+                Polled::Nothing => {
+                    waits = true;
+                    continue;
+                }
             }
+            waits = false;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use anabranch_core::{
     },
 };
 use anabranch_process::{catalog::rows, crash};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use tokio_postgres::{Client, Transaction};
 
 use super::Built;
