@@ -1,6 +1,7 @@
 """Event → visible in an answer, from the producer's clock to the first answer that contains it."""
 
 import json
+import os
 import socket
 import subprocess
 import time
@@ -59,7 +60,7 @@ def percentile(sorted_values, share):
 
 
 def measure(stage: Stage, views):
-    topic = f"latency-{views}"
+    topic = f"latency-{os.getpid()}-{views}"
     stage.simulate(topic, 8)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

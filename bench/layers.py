@@ -9,6 +9,7 @@ import urllib.parse
 import urllib.request
 import xml.etree.ElementTree
 import json
+import os
 
 from stage import LIMIT_S, Scene, Stage, cpu_of_tree, peak_of_tree, say
 
@@ -177,7 +178,7 @@ def incremental(stage: Stage):
     results = {}
     new = 20_000
     for files, days in [(8, 1), (1000, 1), (8, 365), (1000, 365)]:
-        name = f"history-{files}-{days}"
+        name = f"history-{os.getpid()}-{files}-{days}"
         first = time.gmtime(time.time() - days * 86_400)
         per_day = 360_000 // days
         for day in range(days):
@@ -195,7 +196,7 @@ def incremental(stage: Stage):
                 scene.until(SPEED_AT.format(events=events + new * (round_ + 1)), process)
                 scene.run("recompute")
                 runs.append(last_run(scene))
-        results[name] = {"runs": runs, "files": archive_files(stage, scene)}
+        results[f"{files} files, {days} days"] = {"runs": runs, "files": archive_files(stage, scene)}
         say(f"{name}: {results[name]}")
     cost = {name: statistics.median(run["seconds"] for run in entry["runs"]) for name, entry in results.items()}
     return {**results, "median_seconds": cost, "most_against_least": round(max(cost.values()) / min(cost.values()), 2)}

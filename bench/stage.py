@@ -78,7 +78,7 @@ class Stage:
     def topic(self, events=None, name=None):
         """A topic of 8 partitions with so many events, made once; no broken ones, so that peers need not care."""
         events = events or self.events
-        name = name or f"{TOPIC}-{events}"
+        name = name or f"{TOPIC}-{os.getpid()}-{events}"
         if name not in self.topics:
             self.simulate(name, count=events)
             self.topics[name] = events

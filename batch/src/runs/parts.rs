@@ -14,6 +14,7 @@ use anabranch_views::{GroupHash, Groups, Row, table};
 use anyhow::Result;
 use bytes::Bytes;
 use chrono::{DateTime, Datelike};
+use futures::{StreamExt, TryStreamExt, stream};
 use parquet::{
     arrow::{ArrowWriter, arrow_writer::ArrowWriterOptions},
     basic::{Compression, ZstdLevel},
@@ -30,6 +31,8 @@ use super::{
 /// The part of NULL buckets and of days that no calendar of ours names.
 const OTHER_DAYS: &str = "other";
 const ROW_GROUP_ROWS: usize = 65_536;
+/// Parts that are held in memory and written at once.
+const PARTS_AT_ONCE: usize = 8;
 
 /// The name of the part that a group belongs to.
 #[must_use]
@@ -54,52 +57,79 @@ pub(super) struct PartWriter<'a> {
     pub(super) coverage: &'a Coverage,
 }
 
+/// What becomes of a part that a version has already.
+#[derive(Clone, Copy)]
+enum Before {
+    /// Its groups are merged in.
+    Merged,
+    /// It is compared, cell by cell.
+    Compared,
+    /// Nothing: it was built of other records.
+    Replaced,
+}
+
+/// What was made of one part.
+struct Written {
+    name: String,
+    /// Nothing when it has no groups.
+    part: Option<Part>,
+    drift: Vec<Drift>,
+}
+
 impl PartWriter<'_> {
     /// The groups of new records on top of a version: touched parts are written anew, all others referenced again.
-    pub(super) async fn merge(&self, kept: &Manifest, mut collected: Collected) -> Result<String> {
+    pub(super) async fn merge(&self, kept: &Manifest, collected: Collected) -> Result<String> {
         let mut parts = kept.parts.clone();
-        for name in collected.names() {
-            let mut groups = collected.take(self.view, &name)?;
-            if let Some(part) = kept.parts.get(&name) {
-                for row in read_part(self.warehouse, self.view, part).await? {
-                    groups.merge_row(GroupHash::of(&row.key), row);
-                }
-            }
-            let part = self.write(&name, groups).await?;
-            parts.insert(name, part);
+        for written in self.write_parts(collected.names(), collected, &kept.parts, Before::Merged).await? {
+            parts.extend(written.part.map(|part| (written.name, part)));
         }
         self.finish(parts, Some(kept)).await
     }
 
     /// All groups of a view.
-    pub(super) async fn write_all(&self, mut collected: Collected, previous: Option<&Manifest>) -> Result<String> {
-        let mut parts = BTreeMap::new();
-        for name in collected.names() {
-            let part = self.write(&name, collected.take(self.view, &name)?).await?;
-            parts.insert(name, part);
-        }
+    pub(super) async fn write_all(&self, collected: Collected, previous: Option<&Manifest>) -> Result<String> {
+        let written = self.write_parts(collected.names(), collected, &BTreeMap::new(), Before::Replaced).await?;
+        let parts = written.into_iter().filter_map(|written| Some((written.name, written.part?))).collect();
         self.finish(parts, previous).await
     }
 
     /// As [`Self::write_all`], and compares each part with the kept one, cell by cell. Parts outside the window stay.
-    pub(super) async fn audit(&self, mut collected: Collected, kept: &Manifest, window: Option<Window>, drift: &mut Vec<Drift>) -> Result<String> {
-        let mut parts = BTreeMap::new();
-        for name in collected.names().iter().chain(kept.parts.keys()).collect::<BTreeSet<_>>() {
-            if window.is_some_and(|window| !window.holds(name)) {
-                parts.extend(kept.parts.get(name).map(|part| (name.clone(), part.clone())));
-                continue;
-            }
-            let groups = collected.take(self.view, name)?;
-            let before = match kept.parts.get(name) {
-                Some(part) => read_part(self.warehouse, self.view, part).await?,
-                None => Vec::new(),
-            };
-            audit::compare(self.view, before, &groups, drift);
-            if !groups.0.is_empty() {
-                parts.insert(name.clone(), self.write(name, groups).await?);
-            }
+    pub(super) async fn audit(&self, collected: Collected, kept: &Manifest, window: Option<Window>, drift: &mut Vec<Drift>) -> Result<String> {
+        let is_looked_at = |name: &String| window.is_none_or(|window| window.holds(name));
+        let names = collected.names().into_iter().chain(kept.parts.keys().cloned()).filter(is_looked_at).collect();
+        let mut parts: BTreeMap<String, Part> = kept.parts.clone().into_iter().filter(|(name, _)| !is_looked_at(name)).collect();
+        for mut written in self.write_parts(names, collected, &kept.parts, Before::Compared).await? {
+            drift.append(&mut written.drift);
+            parts.extend(written.part.map(|part| (written.name, part)));
         }
         self.finish(parts, Some(kept)).await
+    }
+
+    /// Several at once: closing a file waits for the DataNodes, and costs more than writing it.
+    async fn write_parts(&self, names: BTreeSet<String>, mut collected: Collected, kept: &BTreeMap<String, Part>, before: Before) -> Result<Vec<Written>> {
+        let write = |name: String| {
+            let groups = collected.take(self.view, &name);
+            async move {
+                let groups = groups?;
+                self.write_part(name.clone(), groups, kept.get(&name), before).await
+            }
+        };
+        stream::iter(names).map(write).buffered(PARTS_AT_ONCE).try_collect().await
+    }
+
+    async fn write_part(&self, name: String, mut groups: Groups, kept: Option<&Part>, before: Before) -> Result<Written> {
+        let mut drift = Vec::new();
+        let rows = match kept {
+            Some(part) => read_part(self.warehouse, self.view, part).await?,
+            None => Vec::new(),
+        };
+        match before {
+            Before::Merged => rows.into_iter().for_each(|row| groups.merge_row(GroupHash::of(&row.key), row)),
+            Before::Compared => audit::compare(self.view, rows, &groups, &mut drift),
+            Before::Replaced => {}
+        }
+        let part = if groups.0.is_empty() { None } else { Some(self.write(&name, groups).await?) };
+        Ok(Written { name, part, drift })
     }
 
     fn folder(&self) -> String {
