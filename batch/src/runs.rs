@@ -2,6 +2,7 @@
 //!
 //! | file | step |
 //! |---|---|
+//! | `turn.rs` | one run of a source after the other; the row of a run |
 //! | `cut.rs` | take or raise a cut, wait until speed answered it and the archive reached it |
 //! | `scan.rs` | archive files → states, row group by row group |
 //! | `spill.rs` | states that memory does not hold, in local files by part |
@@ -11,11 +12,7 @@
 //! | `window.rs` | the days that an audit looks at |
 //! | `prune.rs` | live rows that every reader has in a version |
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use anabranch_core::{
     Coverage,
@@ -29,12 +26,11 @@ use anabranch_process::{
         rows::{self, VersionRow},
     },
     crash,
-    lease::Lease,
     parts::read_manifest,
 };
 use anyhow::{Context, Result, bail};
+use futures::{StreamExt, stream};
 use thiserror::Error;
-use tokio::time::sleep;
 use tokio_postgres::Client;
 use tracing::{error, info};
 use uuid::Uuid;
@@ -46,10 +42,12 @@ mod prune;
 mod publish;
 mod scan;
 mod spill;
+mod turn;
 mod window;
 
 pub use audit::Drift;
 use spill::Collected;
+use turn::{begin, peak_memory_bytes, take_turn};
 pub use window::Window;
 
 /// What a run does with history.
@@ -189,44 +187,8 @@ impl Batch {
     }
 }
 
-/// Runs of one source wait for each other this long; then the later one takes over, for the earlier one may hang.
-const TURN_LIMIT: Duration = Duration::from_secs(600);
-const TURN_LOOK: Duration = Duration::from_millis(500);
-
-/// Waits until no other run of the source is going on.
-async fn take_turn(catalog: &Catalog, source: &str) -> Result<Option<Lease>> {
-    let deadline = Instant::now() + TURN_LIMIT;
-    loop {
-        let lease = Lease::try_take(catalog, &format!("run of {source}")).await?;
-        if lease.is_some() || Instant::now() >= deadline {
-            return Ok(lease);
-        }
-        sleep(TURN_LOOK).await;
-    }
-}
-
-/// Registers a run; from here on no earlier one can publish.
-async fn begin(client: &mut Client, source: &str, kind: Kind, uuid: Uuid) -> Result<RunId> {
-    // Says so when the source is not known.
-    definitions::load(client, source).await?;
-    let transaction = client.transaction().await?;
-    transaction.execute("SELECT 1 FROM source WHERE name = $1 FOR UPDATE", &[&source]).await?;
-    let run: i64 = transaction.query_one("SELECT nextval('run_id')", &[]).await?.get(0);
-    let abandoned = "UPDATE run SET ended_at = now(), outcome = 'failed', error = 'another run took over' WHERE source = $1 AND ended_at IS NULL";
-    transaction.execute(abandoned, &[&source]).await?;
-    transaction.execute("INSERT INTO run (id, source, uuid, kind) VALUES ($1, $2, $3, $4)", &[&run, &source, &uuid, &kind.name()]).await?;
-    transaction.execute("UPDATE source SET running = $2 WHERE name = $1", &[&source, &run]).await?;
-    crash::step("batch.begin", transaction.commit()).await?;
-    Ok(RunId(run))
-}
-
-/// The most memory that this process ever used.
-fn peak_memory_bytes() -> i64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse::<i64>().ok()).unwrap_or(0) * 1024
-}
-
+/// Views of a source whose parts are written at once.
+const VIEWS_AT_ONCE: usize = 4;
 /// One view in one run.
 pub(crate) struct Target {
     pub(crate) view: Arc<View>,
@@ -241,6 +203,8 @@ pub(crate) struct Built {
     pub(crate) view: Arc<View>,
     pub(crate) read: Option<RunId>,
     pub(crate) folder: String,
+    /// What differs from the version that it was compared with; nothing when there was none.
+    pub(crate) audit: Option<Vec<Drift>>,
 }
 
 struct Work<'a> {
@@ -272,10 +236,20 @@ impl Work<'_> {
             report.records += scanned.records;
             report.bytes_read += scanned.bytes_read;
             lost.extend(scanned.lost);
-            for (target, collected) in targets.into_iter().zip(scanned.collected) {
+            let build = |(target, collected): (Target, Collected)| async move {
                 let (view, fingerprint) = (target.view.name.clone(), target.view.fingerprint.clone());
-                match self.build(source, target, collected, goal, &mut report).await {
-                    Ok(result) => built.push(result),
+                (view, fingerprint, self.build(source, target, collected, goal).await)
+            };
+            let mut building = stream::iter(targets.into_iter().zip(scanned.collected)).map(build).buffered(VIEWS_AT_ONCE);
+            while let Some((view, fingerprint, result)) = building.next().await {
+                match result {
+                    Ok(mut result) => {
+                        if let Some(drift) = &mut result.audit {
+                            report.drift.append(drift);
+                            report.audited.push(view);
+                        }
+                        built.push(result);
+                    }
                     Err(error) => {
                         failed.push((fingerprint, format!("{error:#}")));
                         report.refused.push((view, format!("{error:#}")));
@@ -321,23 +295,22 @@ impl Work<'_> {
         targets
     }
 
-    async fn build(&self, source: &str, target: Target, collected: Collected, goal: publish::Goal<'_>, report: &mut Report) -> Result<Built> {
+    async fn build(&self, source: &str, target: Target, collected: Collected, goal: publish::Goal<'_>) -> Result<Built> {
         let publish::Goal { cut, coverage, .. } = goal;
         let writer = parts::PartWriter { warehouse: &self.batch.warehouse, source, view: &target.view, run: self.uuid, cut, coverage };
         let kept = match &target.current {
             Some(version) => Some(read_manifest(&self.batch.warehouse, &version.folder).await?),
             None => None,
         };
+        let mut audit = None;
         let folder = match (&kept, &target.base) {
             (Some(kept), Some(_)) => writer.merge(kept, collected).await?,
             (Some(kept), None) if target.current.as_ref().is_some_and(|version| version.coverage == *coverage) => {
-                let folder = writer.audit(collected, kept, self.kind.window(), &mut report.drift).await?;
-                report.audited.push(target.view.name.clone());
-                folder
+                writer.audit(collected, kept, self.kind.window(), audit.insert(Vec::new())).await?
             }
             _ => writer.write_all(collected, kept.as_ref()).await?,
         };
-        Ok(Built { view: target.view, read: target.current.map(|version| version.run), folder })
+        Ok(Built { view: target.view, read: target.current.map(|version| version.run), folder, audit })
     }
 }
 

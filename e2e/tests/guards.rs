@@ -257,12 +257,7 @@ async fn readers(play: &mut Play, schedule: Schedule) -> Result<()> {
     }
     play.run(&["recompute"])?;
     play.settle().await?;
-    // The version is loaded: answers say its run.
-    eventually("the first version", LIMIT, || async {
-        let answer = play.serving.load(&json!({"measures": ["by_page.clicks"]})).await?;
-        Ok(answer.filter(|answer| answer["lambda"]["run"].is_number()))
-    })
-    .await?;
+    play.versioned().await?;
     match schedule {
         SlowReader => {
             play.events(&[2, 2])?;

@@ -173,6 +173,15 @@ impl Play {
         Ok(())
     }
 
+    /// A version is loaded: answers say its run.
+    pub(crate) async fn versioned(&self) -> Result<()> {
+        eventually("the first version", LIMIT, || async {
+            let answer = self.serving.load(&json!({"measures": ["by_page.clicks"]})).await?;
+            Ok(answer.filter(|answer| answer["lambda"]["run"].is_number()).map(drop))
+        })
+        .await
+    }
+
     /// Both partitions have answered this cut.
     pub(crate) async fn answered(&self, cut: i64) -> Result<()> {
         eventually("an answered cut", LIMIT, || async {
