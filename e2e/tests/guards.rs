@@ -19,7 +19,6 @@ use anabranch_e2e::{
 };
 use anyhow::{Context, Result, bail, ensure};
 use play::{Caught, FOLDED, Play, caught};
-use serde_json::json;
 
 /// What happens, and which guards it needs.
 #[derive(Clone, Copy, Debug)]
