@@ -1,10 +1,10 @@
-# make demo | test | test-all | chaos | up | down | doctor. SET=name and DATANODES=n choose and shape a set of servers.
+# make demo | test | test-all | chaos | bench | up | down | doctor. SET=name and DATANODES=n choose and shape a set of servers.
 SHELL := /bin/bash
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/debug
 
-.PHONY: demo test test-all chaos build up down doctor
+.PHONY: demo test test-all chaos bench build up down doctor
 
 build:
 	cargo build --workspace --bins --lib --tests
@@ -32,3 +32,7 @@ chaos: export MINUTES ?= 30
 chaos: export SEED ?=
 chaos:
 	dev/test chaos
+
+# SECTIONS="speed spark" measures these alone; EVENTS=3000000.
+bench:
+	bench/run $(SECTIONS) --events $(or $(EVENTS),3000000)

@@ -10,7 +10,7 @@ from pyspark.sql.types import LongType, StringType, StructField, StructType, Tim
 part, brokers, topic, postgres, folder, jars = sys.argv[1:]
 spark = (
     SparkSession.builder.master("local[2]")
-    .config("spark.jars", jars)
+    .config("spark.driver.extraClassPath", jars.replace(",", ":"))
     .config("spark.driver.memory", "3g")
     .config("spark.ui.enabled", "false")
     .config("spark.sql.session.timeZone", "UTC")
@@ -36,7 +36,7 @@ url = f"jdbc:postgresql://{postgres}?user=anabranch"
 
 
 def upsert(batch, number):
-    batch.write.jdbc(url, "staging", mode="overwrite", properties={"batchsize": "5000", "reWriteBatchedInserts": "true"})
+    batch.write.jdbc(url, "staging", mode="overwrite", properties={"driver": "org.postgresql.Driver", "batchsize": "5000", "reWriteBatchedInserts": "true"})
     connection = spark._jvm.java.sql.DriverManager.getConnection(url)
     connection.createStatement().execute(
         "INSERT INTO status_by_city SELECT * FROM staging"

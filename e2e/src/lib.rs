@@ -13,11 +13,13 @@ use std::{
 
 use anabranch_process::Warehouse;
 use anyhow::{Context, Result, bail};
+use bytes::Bytes;
 use rdkafka::{
     ClientConfig,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
 };
+use serde_json::Value as Json;
 use tokio_postgres::{Client, NoTls};
 
 pub mod chaos;
@@ -147,6 +149,29 @@ impl Stage {
         tokio::spawn(connection);
         client.batch_execute("SET search_path = anabranch").await?;
         Ok(client)
+    }
+
+    /// The parts of a view's newest version: the path of each, by its name.
+    ///
+    /// # Errors
+    /// When it has no version, or a server does not answer.
+    pub async fn parts(&self, view: &str) -> Result<BTreeMap<String, String>> {
+        let sql = "SELECT folder FROM version WHERE view = $1 ORDER BY run DESC LIMIT 1";
+        let folder: String = self.database().await?.query_one(sql, &[&view]).await?.get(0);
+        let manifest: Json = serde_json::from_slice(&self.warehouse()?.read(&format!("{folder}/manifest.json")).await?)?;
+        let parts = manifest.get("parts").and_then(Json::as_object).context("no parts")?;
+        Ok(parts.iter().filter_map(|(name, part)| Some((name.clone(), part.get("path")?.as_str()?.to_owned()))).collect())
+    }
+
+    /// Another content for a file of the warehouse.
+    ///
+    /// # Errors
+    /// When the warehouse fails.
+    pub async fn replace(&self, path: &str, content: Bytes) -> Result<()> {
+        let warehouse = self.warehouse()?;
+        warehouse.remove(path).await?;
+        warehouse.write_new(path, content).await?;
+        Ok(())
     }
 
     fn program(&self, program: &str, arguments: &[&str]) -> Command {

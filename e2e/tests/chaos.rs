@@ -1,4 +1,4 @@
-//! `make chaos MINUTES=30 SEED=…`; three minutes of it in `make test-all`.
+//! `make chaos MINUTES=30 SEED=…`; three minutes of it in `make test`.
 #![expect(clippy::disallowed_methods, reason = "the length of a run and its seed are in the environment")]
 
 use std::time::Duration;

@@ -162,6 +162,42 @@ async fn batch_goes_past_a_speed_layer_that_is_down() -> Result<()> {
     Ok(())
 }
 
+/// Case 8 of the faults: what an audit of some days looks at, by command and by cron, and what it leaves alone.
+#[tokio::test]
+async fn an_audit_of_a_window_looks_at_the_last_days_alone() -> Result<()> {
+    let shipped = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../pipelines/server_status.sql"))?;
+    let mut stage = applied("days", 1, &shipped.replace("'server-live-status'", "'days'")).await?;
+    let _layers = (stage.start(&["speed"])?, stage.start(&["archive"])?);
+    let database = stage.database().await?;
+    let mut versions = Vec::new();
+    for (seed, start) in [("1", Some("2020-01-01T12:00:00")), ("2", Some("2020-01-01T12:00:00")), ("3", None)] {
+        let mut simulate = vec!["simulate", "server-status", "--topic", "days", "--rate", "0", "--count", "1000", "--malformed", "0", "--seed", seed];
+        simulate.extend(start.iter().flat_map(|start| ["--start", start]));
+        let (code, text) = stage.run(&simulate)?;
+        assert_eq!(code, Some(0), "{text}");
+        let folded = format!("SELECT 1 FROM partition WHERE next_offset = {seed}000");
+        eventually("all of it folded", LIMIT, || async { Ok(database.query_opt(&folded, &[]).await?) }).await?;
+        recompute(&stage)?;
+        versions.push(stage.parts("status_by_city").await?);
+    }
+    // A day of 2020 says what it said two versions ago.
+    let content = stage.warehouse()?.read(&versions[0]["2020-01-01"]).await?;
+    stage.replace(&versions[2]["2020-01-01"], content).await?;
+    let (code, text) = stage.run(&["recompute", "--full", "--days", "3"])?;
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("read 1000 records") && text.contains(", 0 cells differ"), "what lies before is not even read: {text}");
+    stage.set("ANABRANCH_BATCH__AUDIT", "*/2 * * * * *");
+    stage.set("ANABRANCH_BATCH__AUDIT_DAYS", "3");
+    let batch = stage.start(&["batch"])?;
+    let audits = "SELECT 1 FROM run WHERE kind = 'audit' AND outcome = 'done' OFFSET 2";
+    eventually("audits by cron", LIMIT, || async { Ok(database.query_opt(audits, &[]).await?) }).await?;
+    assert!(batch.stop().await?.success());
+    let (code, text) = stage.run(&["recompute", "--full"])?;
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("drift in view status_by_city, minute=2020-01-01"), "{text}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn wrong_input_is_refused_with_its_place_and_exit_code() -> Result<()> {
     let mut stage = Stage::new("wrong").await?;

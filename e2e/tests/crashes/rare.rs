@@ -160,35 +160,23 @@ async fn right(stage: &Stage, serving: &Process, clicks: i64) -> Result<()> {
     Ok(())
 }
 
-async fn parts(stage: &Stage) -> Result<Vec<String>> {
-    let sql = "SELECT folder FROM version WHERE view = 'by_page' ORDER BY run DESC LIMIT 1";
-    let folder: String = stage.database().await?.query_one(sql, &[]).await?.get(0);
-    let manifest: Json = serde_json::from_slice(&stage.warehouse()?.read(&format!("{folder}/manifest.json")).await?)?;
-    let parts = manifest["parts"].as_object().context("no parts")?;
-    Ok(parts.values().filter_map(|part| Some(part["path"].as_str()?.to_owned())).collect())
-}
-
 /// Two versions, of which the newer one holds what the older one held.
 async fn plant_an_older_part(stage: &Stage, name: &str, serving: &Process) -> Result<()> {
     recompute(stage)?;
-    let older = parts(stage).await?;
+    let older = stage.parts("by_page").await?;
     produce(name, 0, &[click("page 0")])?;
     pages(serving, 21).await?;
     recompute(stage)?;
-    let warehouse = stage.warehouse()?;
-    for (older, newer) in older.iter().zip(parts(stage).await?) {
-        let content = warehouse.read(older).await?;
-        warehouse.remove(&newer).await?;
-        warehouse.write_new(&newer, content).await?;
+    for (part, newer) in stage.parts("by_page").await? {
+        let content = stage.warehouse()?.read(older.get(&part).context("no such part before")?).await?;
+        stage.replace(&newer, content).await?;
     }
     Ok(())
 }
 
 async fn break_parts(stage: &Stage) -> Result<()> {
-    let warehouse = stage.warehouse()?;
-    for part in parts(stage).await? {
-        warehouse.remove(&part).await?;
-        warehouse.write_new(&part, Bytes::from_static(b"not Parquet")).await?;
+    for path in stage.parts("by_page").await?.values() {
+        stage.replace(path, Bytes::from_static(b"not Parquet")).await?;
     }
     Ok(())
 }

@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use anabranch_e2e::{Process, Stage, eventually};
 use anabranch_oracle::{offsets, queries, topic::Topic};
-use anabranch_process::Warehouse;
 use anyhow::{Context, Result};
 use arrow::{
     array::{ArrayRef, AsArray, Int64Array, RecordBatch},
@@ -72,13 +71,10 @@ async fn at_the_ends(process: &Process, topic: &Topic) -> Result<()> {
 /// The audit names a cell of a part that was changed, and repairs it.
 async fn a_part(stage: &Stage) -> Result<()> {
     let warehouse = stage.warehouse()?;
-    let folder: String =
-        stage.database().await?.query_one("SELECT folder FROM version WHERE view = 'status_by_city' ORDER BY run DESC LIMIT 1", &[]).await?.get(0);
-    let manifest: serde_json::Value = serde_json::from_slice(&warehouse.read(&format!("{folder}/manifest.json")).await?)?;
-    let parts = manifest["parts"].as_object().context("no parts")?;
-    let part = parts.values().next_back().and_then(|part| part["path"].as_str()).context("no part")?;
+    let parts = stage.parts("status_by_city").await?;
+    let part = parts.values().next_back().context("no part")?;
     let original = warehouse.read(part).await?;
-    replace(&warehouse, part, changed(&original, "_s0_count", 1)?).await?;
+    stage.replace(part, changed(&original, "_s0_count", 1)?).await?;
     let (code, text) = stage.run(&["recompute", "--full"])?;
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("drift in view status_by_city, minute=") && text.contains(": _s0_count: kept "), "the cell is named: {text}");
@@ -95,11 +91,11 @@ async fn an_archive_row(stage: &Stage) -> Result<()> {
     let files = warehouse.list("server_status/archive").await?;
     let path = format!("server_status/archive/{}", files.last().context("no archive file")?.name);
     let original = warehouse.read(&path).await?;
-    replace(&warehouse, &path, changed(&original, "event_estimated_issue_resolution_time", 1_000)?).await?;
+    stage.replace(&path, changed(&original, "event_estimated_issue_resolution_time", 1_000)?).await?;
     let (code, text) = stage.run(&["recompute", "--full"])?;
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("drift in view status_by_city, minute=") && text.contains("_sum: kept "), "the cell is named: {text}");
-    replace(&warehouse, &path, original).await?;
+    stage.replace(&path, original).await?;
     let (code, text) = stage.run(&["recompute", "--full"])?;
     assert_eq!(code, Some(1), "the version of the changed row differs from the right one: {text}");
     let (code, text) = stage.run(&["recompute", "--full"])?;
@@ -124,12 +120,6 @@ async fn an_archive_file(stage: &Stage) -> Result<()> {
     warehouse.rename_new(&to, &from).await?;
     let (code, text) = stage.run(&["verify"])?;
     assert_eq!(code, Some(0), "{text}");
-    Ok(())
-}
-
-async fn replace(warehouse: &Warehouse, path: &str, content: Bytes) -> Result<()> {
-    warehouse.remove(path).await?;
-    warehouse.write_new(path, content).await?;
     Ok(())
 }
 
