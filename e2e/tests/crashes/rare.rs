@@ -1,4 +1,5 @@
 //! Steps that are taken only when something is wrong already.
+#![expect(clippy::indexing_slicing, reason = "members of JSON answers")]
 
 use anabranch_e2e::{
     Process, Stage,
@@ -39,6 +40,15 @@ async fn a_crash_at_a_step_of_trouble_changes_no_answer() -> Result<()> {
     Ok(())
 }
 
+/// An installation with twenty clicks folded.
+struct Scene {
+    stage: Stage,
+    name: String,
+    serving: Process,
+    speed: Process,
+    archive: Process,
+}
+
 /// Brings an installation to where the step is taken, crashes there, goes on, and looks at the answers.
 async fn perform(name: &str, step: &str, command: &[&str], point: &str) -> Result<()> {
     let total = format!("CREATE MATERIALIZED VIEW total AS SELECT 1 AS one, count(*) AS clicks FROM {name} GROUP BY 1;");
@@ -50,94 +60,106 @@ async fn perform(name: &str, step: &str, command: &[&str], point: &str) -> Resul
     produce(name, 0, &new_pages(0..20))?;
     ensure!(pages(&serving, 20).await?.len() == 20);
     let command: Vec<&str> = command.iter().map(|word| if *word == "NAME" { name } else { word }).collect();
-    // How many clicks are right in the end; where records are lost, those of the loss are missing.
+    let mut scene = Scene { stage, name: name.to_owned(), serving, speed, archive };
     let mut expected = 21;
     match step {
-        "batch.cut_silent" => speed.kill()?,
-        "batch.drift" => plant_an_older_part(&stage, name, &serving).await.map(|()| expected = 22)?,
-        "catalog.drop" => stage.pipeline(&pipeline(name, "earliest", "page"))?,
-        "lease.end_holder" => {
-            let leader = stage.start(&["batch"])?;
-            eventually("it leads", LIMIT, || async { Ok(serving.load(&query()).await?.filter(|answer| has_version(answer))) }).await?;
-            leader.pause()?;
-            crashed(stage.start_crashing(&command, point)?, point).await?;
-            let next = stage.start(&["batch"])?;
-            produce(name, 0, &[click("page 0")])?;
-            pages(&serving, 21).await?;
-            let at = run_of(&serving).await?;
-            eventually("the next one leads", LIMIT, || async { Ok((run_of(&serving).await? > at).then_some(())) }).await?;
-            drop((leader, next));
-            return right(&stage, &serving, 21).await;
+        "speed.trouble" | "archive.trouble" | "speed.skip" => return scene.loses_offsets(step, &command, point).await,
+        "speed.limit" | "speed.leave_out" => return scene.reaches_its_limit(step, &command, point).await,
+        "lease.end_holder" => return scene.has_a_hanging_leader(&command, point).await,
+        "batch.cut_silent" => scene.speed.signal("KILL")?,
+        "batch.drift" => {
+            plant_an_older_part(&scene.stage, name, &scene.serving).await?;
+            expected = 22;
         }
-        "speed.trouble" | "archive.trouble" | "speed.skip" => {
-            recompute(&stage)?;
-            speed.kill()?;
-            archive.kill()?;
-            produce(name, 0, &new_pages(0..10))?;
-            delete_records(name, 0, 25).await?;
-            expected = 26;
-            let beside: &[&str] = match step {
-                "speed.trouble" => &["archive"],
-                "archive.trouble" => &["speed"],
-                _ => &["speed", "archive"],
-            };
-            let mut others = beside.iter().map(|layer| stage.start(&[layer])).collect::<Result<Vec<Process>>>()?;
-            if step == "speed.skip" {
-                in_trouble(&stage, 0, &["speed_trouble", "archive_trouble"]).await?;
-            }
-            crashed(stage.start_crashing(&command, point)?, point).await?;
-            if step != "speed.skip" {
-                others.push(stage.start(&command)?);
-                in_trouble(&stage, 0, &["speed_trouble", "archive_trouble"]).await?;
-            }
-            let (code, text) = stage.run(&["skip-lost", name, "--yes"])?;
-            ensure!(code == Some(0), "{text}");
-            recompute(&stage)?;
-            produce(name, 0, &[click("page 0")])?;
-            drop(others);
-            let _running = (stage.start(&["speed"])?, stage.start(&["archive"])?);
-            return right(&stage, &serving, expected).await;
-        }
-        "speed.limit" | "speed.leave_out" => {
-            recompute(&stage)?;
-            if step == "speed.leave_out" {
-                break_parts(&stage).await?;
-            }
-            // One record alone reaches the limit: none is left behind it.
-            produce(name, 0, &new_pages(20..119))?;
-            pages(&serving, 119).await?;
-            produce(name, 0, &new_pages(119..120))?;
-            pages(&serving, 120).await?;
-            speed.kill()?;
-            if step == "speed.leave_out" {
-                let (code, text) = stage.run(&["recompute"])?;
-                ensure!(code == Some(4), "{text}");
-            }
-            // One that runs may have been at the limit before it was killed; only a change is written.
-            let reset = "UPDATE source SET speed_trouble = NULL; UPDATE definition SET left_out = false";
-            stage.database().await?.batch_execute(reset).await?;
-            crashed(stage.start_crashing(&command, point)?, point).await?;
-            let _speed = stage.start(&["speed"])?;
-            if step == "speed.leave_out" {
-                let left_out = || async {
-                    let views = status(&stage)?["views"].as_array().cloned().unwrap_or_default();
-                    Ok(views.iter().any(|view| view["view"] == "by_page" && view["left_out"] == true).then_some(()))
-                };
-                return eventually("the view is left out", LIMIT, left_out).await;
-            }
-            recompute(&stage)?;
-            produce(name, 0, &[click("page 0")])?;
-            return right(&stage, &serving, 121).await;
-        }
-        _ => {}
+        _ => scene.stage.pipeline(&pipeline(name, "earliest", "page"))?,
     }
-    crashed(stage.start_crashing(&command, point)?, point).await?;
-    let (code, text) = stage.run(&command)?;
+    crashed(scene.stage.start_crashing(&command, point)?, point).await?;
+    let (code, text) = scene.stage.run(&command)?;
     // The audit that crashed may have published what it found to be right.
     ensure!(code == Some(0) || (step == "batch.drift" && code == Some(1)), "{text}");
-    let _speed = stage.start(&["speed"])?;
+    let _speed = scene.stage.start(&["speed"])?;
     produce(name, 0, &[click("page 0")])?;
-    right(&stage, &serving, expected).await
+    right(&scene.stage, &scene.serving, expected).await
+}
+
+impl Scene {
+    async fn has_a_hanging_leader(mut self, command: &[&str], point: &str) -> Result<()> {
+        let leader = self.stage.start(&["batch"])?;
+        eventually("it leads", LIMIT, || async { Ok(self.serving.load(&query()).await?.filter(has_version)) }).await?;
+        leader.pause()?;
+        crashed(self.stage.start_crashing(command, point)?, point).await?;
+        let _next = self.stage.start(&["batch"])?;
+        produce(&self.name, 0, &[click("page 0")])?;
+        pages(&self.serving, 21).await?;
+        let at = run_of(&self.serving).await?;
+        eventually("the next one leads", LIMIT, || async { Ok((run_of(&self.serving).await? > at).then_some(())) }).await?;
+        right(&self.stage, &self.serving, 21).await
+    }
+
+    /// Ten clicks, of which Kafka loses five before anybody has read them.
+    async fn loses_offsets(mut self, step: &str, command: &[&str], point: &str) -> Result<()> {
+        recompute(&self.stage)?;
+        self.speed.kill()?;
+        self.archive.kill()?;
+        produce(&self.name, 0, &new_pages(0..10))?;
+        delete_records(&self.name, 0, 25).await?;
+        let beside: &[&str] = match step {
+            "speed.trouble" => &["archive"],
+            "archive.trouble" => &["speed"],
+            _ => &["speed", "archive"],
+        };
+        let mut others = beside.iter().map(|layer| self.stage.start(&[layer])).collect::<Result<Vec<Process>>>()?;
+        let troubles = ["speed_trouble", "archive_trouble"];
+        if step == "speed.skip" {
+            in_trouble(&self.stage, 0, &troubles).await?;
+        }
+        crashed(self.stage.start_crashing(command, point)?, point).await?;
+        if step != "speed.skip" {
+            others.push(self.stage.start(command)?);
+            in_trouble(&self.stage, 0, &troubles).await?;
+        }
+        let (code, text) = self.stage.run(&["skip-lost", &self.name, "--yes"])?;
+        ensure!(code == Some(0), "{text}");
+        recompute(&self.stage)?;
+        produce(&self.name, 0, &[click("page 0")])?;
+        drop(others);
+        let _running = (self.stage.start(&["speed"])?, self.stage.start(&["archive"])?);
+        right(&self.stage, &self.serving, 26).await
+    }
+
+    async fn reaches_its_limit(mut self, step: &str, command: &[&str], point: &str) -> Result<()> {
+        recompute(&self.stage)?;
+        let fails = step == "speed.leave_out";
+        if fails {
+            break_parts(&self.stage).await?;
+        }
+        // One record alone reaches the limit: none is left behind it.
+        for new in [20..119, 119..120] {
+            let total = i64::try_from(new.end)?;
+            produce(&self.name, 0, &new_pages(new))?;
+            pages(&self.serving, total).await?;
+        }
+        self.speed.kill()?;
+        if fails {
+            let (code, text) = self.stage.run(&["recompute"])?;
+            ensure!(code == Some(4), "{text}");
+        }
+        // One that runs may have been at the limit before it was killed; only a change is written.
+        let reset = "UPDATE source SET speed_trouble = NULL; UPDATE definition SET left_out = false";
+        self.stage.database().await?.batch_execute(reset).await?;
+        crashed(self.stage.start_crashing(command, point)?, point).await?;
+        let _speed = self.stage.start(&["speed"])?;
+        if fails {
+            let left_out = || async {
+                let views = status(&self.stage)?["views"].as_array().cloned().unwrap_or_default();
+                Ok(views.iter().any(|view| view["view"] == "by_page" && view["left_out"] == true).then_some(()))
+            };
+            return eventually("the view is left out", LIMIT, left_out).await;
+        }
+        recompute(&self.stage)?;
+        produce(&self.name, 0, &[click("page 0")])?;
+        right(&self.stage, &self.serving, 121).await
+    }
 }
 
 fn has_version(answer: &Json) -> bool {

@@ -38,6 +38,41 @@ pub(crate) fn caught<T>(text: String) -> Result<T> {
     Err(Caught(text).into())
 }
 
+/// What happens to the installation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Schedule {
+    /// Another worker takes a partition over, at a cut, between a worker's fold and its flush.
+    TakenOver,
+    /// A quiet partition is taken over, and flushed there, before the worker flushes at a cut.
+    QuietTakenOver,
+    /// A worker opens again below the cut that it has answered.
+    OpenedAgain,
+    /// Batch cuts the partitions of a worker that is stopped; then it continues.
+    CutInSilence,
+    /// A worker answers while batch is about to cut in its place.
+    AnsweredMeanwhile,
+    /// A run ends between its cut and its publication; records follow; the next run takes the cut again.
+    CutTakenAgain,
+    /// One partition of two has answered a cut.
+    HalfAnswered,
+    /// A reader cannot load the newest version.
+    SlowReader,
+    /// A reader sleeps through two versions and their pruning.
+    SleepingReader,
+    /// A reader holds the version before one that went past speed.
+    GapBehindVersion,
+    /// A flush is forgotten before the reader saw it.
+    ForgottenFlush,
+    /// A changed definition is built below an epoch that has ended without it.
+    SwitchedBelowEpoch,
+    /// A changed definition is built while an open epoch lacks it.
+    SwitchedBesideEpoch,
+    /// A run sleeps while others publish.
+    SleepingRun,
+    /// A cut's answer lies below the published version.
+    LowAnswer,
+}
+
 /// Two partitions with ten clicks each, folded, flushed, archived, served.
 pub(crate) struct Play {
     pub(crate) stage: Stage,
