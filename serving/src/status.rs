@@ -109,7 +109,7 @@ pub struct ViewStatus {
 pub struct RunStatus {
     /// Its number.
     pub run: i64,
-    /// `incremental` or `full`.
+    /// `incremental`, `full` or `audit`.
     pub kind: String,
     /// When it started.
     pub started_at: String,
