@@ -185,7 +185,7 @@ async fn an_audit_of_a_window_looks_at_the_last_days_alone() -> Result<()> {
     stage.replace(&versions[2]["2020-01-01"], content).await?;
     let (code, text) = stage.run(&["recompute", "--full", "--days", "3"])?;
     assert_eq!(code, Some(0), "{text}");
-    assert!(text.contains("read 1000 records") && text.contains(", 0 cells differ"), "what lies before is not even read: {text}");
+    assert!(text.contains("compared 3 views, 0 cells differ"), "what lies before is left alone: {text}");
     stage.set("ANABRANCH_BATCH__AUDIT", "*/2 * * * * *");
     stage.set("ANABRANCH_BATCH__AUDIT_DAYS", "3");
     let batch = stage.start(&["batch"])?;

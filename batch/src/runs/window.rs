@@ -50,7 +50,39 @@ pub(super) fn row_groups<'a>(window: Option<Window>, views: impl Iterator<Item =
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use anabranch_core::definition::{File, parse};
+    use arrow::{
+        array::{RecordBatch, TimestampMicrosecondArray},
+        datatypes::{DataType, Field, Schema, TimeUnit},
+    };
+    use bytes::Bytes;
+    use parquet::{arrow::ArrowWriter, file::metadata::ParquetMetaDataReader};
+
     use super::*;
+
+    #[test]
+    fn row_groups_before_the_window_are_not_read() {
+        let sql = "CREATE TABLE events (name TEXT, at TIMESTAMP) WITH (connector = 'kafka', topic = 'events', format = 'json');
+            CREATE MATERIALIZED VIEW by_day AS SELECT date_trunc('day', at) AS day, count(*) AS events FROM events GROUP BY 1;";
+        let pipeline = parse(&[File { path: "events.sql".into(), text: sql.into() }]).unwrap();
+        let view = pipeline.views.iter().find(|view| view.name == "by_day").unwrap();
+        let micros = |day: &str| day.parse::<NaiveDate>().unwrap().and_time(NaiveTime::MIN).and_utc().timestamp_micros();
+        let schema = Arc::new(Schema::new(vec![Field::new("at", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true)]));
+        let mut content = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut content, Arc::clone(&schema), None).unwrap();
+        for days in [["2019-01-01", "2020-01-01"], ["2020-01-01", "2026-03-01"], ["2026-03-01", "2026-03-02"]] {
+            let times = TimestampMicrosecondArray::from_iter_values(days.map(micros)).with_timezone("UTC");
+            writer.write(&RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(times)]).unwrap()).unwrap();
+            writer.flush().unwrap();
+        }
+        writer.close().unwrap();
+        let metadata = ParquetMetaDataReader::new().parse_and_finish(&Bytes::from(content)).unwrap();
+        let window = Window { first: "2026-03-01".parse().unwrap() };
+        assert_eq!(row_groups(Some(window), [view].into_iter(), metadata.row_groups()), [1, 2]);
+        assert_eq!(row_groups(None, [view].into_iter(), metadata.row_groups()), [0, 1, 2]);
+    }
 
     #[test]
     fn a_window_is_made_of_whole_days_and_open_at_its_end() {
