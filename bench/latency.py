@@ -53,6 +53,9 @@ def seen(url):
         if error.code == 503:
             return set()
         raise
+    except urllib.error.URLError:
+        # It has not started to listen yet.
+        return set()
 
 
 def percentile(sorted_values, share):

@@ -1,7 +1,6 @@
 //! The raw limit: consumes a topic to its ends and decodes every record as strictly as the layers do (the whole grammar,
-//! every declared column) into typed values of the columns that `status_by_city` needs, and nothing else.
-//!
-//! `anabranch-raw BROKERS TOPIC` prints the records read, those rejected, and a sum that keeps the work from being left out.
+//! every declared column) into typed values of the columns that `status_by_city` needs, and nothing else. Prints how many
+//! records there were, how many of them wrong, and a sum that keeps the work from being left out.
 #![expect(clippy::print_stdout, reason = "prints its result")]
 
 use std::{borrow::Cow, collections::BTreeMap, time::Duration};
@@ -74,7 +73,8 @@ fn main() -> Result<()> {
     let (brokers, topic) = arguments.next().zip(arguments.next()).context("usage: anabranch-raw BROKERS TOPIC")?;
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", brokers).set("group.id", "raw").set("isolation.level", "read_committed").set("enable.auto.commit", "false");
-    let consumer: BaseConsumer = config.set("queued.max.messages.kbytes", "32768").set("enable.partition.eof", "true").create()?;
+    let consumer: BaseConsumer =
+        config.set("queued.max.messages.kbytes", "32768").set("fetch.queue.backoff.ms", "20").set("enable.partition.eof", "true").create()?;
     let metadata = consumer.fetch_metadata(Some(&topic), CALL_LIMIT)?;
     let mut waiting = BTreeMap::new();
     let mut list = TopicPartitionList::new();

@@ -228,6 +228,8 @@ impl GroupConsumer {
             // Bounds what is fetched ahead, in KiB.
             .set("queued.max.messages.kbytes", "32768")
             .set("fetch.wait.max.ms", "100")
+            // A partition whose queue was full is fetched again soon after, not a second later: else the reader waits for it.
+            .set("fetch.queue.backoff.ms", "20")
             // The ends of the partitions, without a request of our own.
             .set("statistics.interval.ms", "1000")
             .create_with_context(Events::default())
