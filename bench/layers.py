@@ -216,7 +216,7 @@ def incremental(stage: Stage):
                 scene.run("recompute")
                 runs.append(last_run(scene))
         results[f"{files} files, {days} days"] = {"runs": runs, "files": archive_files(stage, scene)}
-        say(f"{name}: {results[name]}")
+        say(f"{files} files, {days} days: {runs}")
     cost = {name: statistics.median(run["seconds"] for run in entry["runs"]) for name, entry in results.items()}
     return {**results, "median_seconds": cost, "most_against_least": round(max(cost.values()) / min(cost.values()), 2)}
 
