@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anabranch_core::{
     Offset, OffsetRange, Partition,
-    definition::{Fingerprint, Source},
+    definition::{Fingerprint, KAFKA_VALUE, Source},
     format,
     layout::ArchiveName,
 };
@@ -20,8 +20,9 @@ use parquet::{
     basic::{Compression, ZstdLevel},
     file::{
         metadata::{KeyValue, ParquetMetaData},
-        properties::WriterProperties,
+        properties::{EnabledStatistics, WriterProperties},
     },
+    schema::types::ColumnPath,
 };
 use uuid::Uuid;
 
@@ -120,7 +121,11 @@ impl OpenFile {
         let uuid = Uuid::new_v4();
         let temporary = name.temporary(&source.name, uuid);
         let sink = warehouse.create(&temporary).await?;
+        let raw = ColumnPath::from(KAFKA_VALUE);
         let properties = WriterProperties::builder()
+            // Raw values are all different, long, and asked for as a whole: a dictionary and bounds of them only cost.
+            .set_column_dictionary_enabled(raw.clone(), false)
+            .set_column_statistics_enabled(raw, EnabledStatistics::None)
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .set_max_row_group_row_count(Some(ROW_GROUP_RECORDS))
             .set_created_by(format!("anabranch {}", env!("CARGO_PKG_VERSION")))
