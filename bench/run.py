@@ -16,7 +16,7 @@ import sys
 import latency
 import layers
 import peers
-from stage import HERE, Stage, peak_of_tree, say
+from stage import HERE, Stage, say
 
 
 def machine():

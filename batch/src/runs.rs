@@ -189,6 +189,7 @@ impl Batch {
 
 /// Views of a source whose parts are written at once.
 const VIEWS_AT_ONCE: usize = 4;
+
 /// One view in one run.
 pub(crate) struct Target {
     pub(crate) view: Arc<View>,
