@@ -101,11 +101,17 @@ impl Scene {
     /// # Errors
     /// The first wrong cell, or that there was no answer.
     pub async fn exact(&mut self, process: &Process) -> Result<()> {
+        ensure!(self.exact_where_answered(process).await?, "a view does not answer");
+        Ok(())
+    }
+
+    /// As [`Self::exact`]; false when a view does not answer (yet): a reader that starts loads one version after the other.
+    async fn exact_where_answered(&mut self, process: &Process) -> Result<bool> {
         for (view, query) in queries() {
-            let answer = process.load(&query).await?.with_context(|| format!("{view} does not answer"))?;
+            let Some(answer) = process.load(&query).await? else { return Ok(false) };
             self.cells += recount(&mut self.topic, view, &answer)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Waits until every view is answered at or above `ends`, exactly; says how long that took.
@@ -119,8 +125,8 @@ impl Scene {
             let (_, query) = queries().into_iter().nth(1).context("no view")?;
             let reached = process.load(&query).await?.map(|answer| offsets(&answer)).unwrap_or_default();
             let took = began.elapsed();
-            if ends.iter().all(|(partition, end)| reached.get(partition).is_some_and(|offset| offset >= end)) {
-                self.exact(process).await?;
+            let is_fresh = ends.iter().all(|(partition, end)| reached.get(partition).is_some_and(|offset| offset >= end));
+            if is_fresh && self.exact_where_answered(process).await? {
                 return Ok(took);
             }
             if took > limit {
