@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 
+import pyarrow.ipc
 from confluent_kafka import Producer
 
 from stage import Stage
@@ -16,6 +17,8 @@ RATE = 20_000
 WARM_S = 10
 MEASURED_S = 40
 PAUSE_S = 0.1
+BURST = 100_000
+BURST_PAUSE_S = 6
 NAMES = ["status_other_param", "config_other_param"]
 
 
@@ -62,22 +65,58 @@ def percentile(sorted_values, share):
     return sorted_values[min(len(sorted_values) - 1, int(share * len(sorted_values)))]
 
 
-def measure(stage: Stage, views):
-    topic = f"latency-{os.getpid()}-{views}"
+class Steady:
+    """Events at one rate."""
+
+    settings = {}
+
+    def __init__(self, command):
+        self.process = subprocess.Popen([*command, "--rate", str(RATE)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def look(self, _):
+        pass
+
+    def end(self):
+        self.process.terminate()
+        self.process.wait(30)
+
+
+class Bursts:
+    """So many events at once, again and again, that one flush holds them all."""
+
+    settings = {"speed__flush_ms": 2_000}
+
+    def __init__(self, command):
+        self.command, self.processes, self.next = command, [], time.monotonic()
+
+    def look(self, now):
+        if now >= self.next:
+            self.next = now + BURST_PAUSE_S
+            burst = [*self.command, "--rate", "0", "--count", str(BURST), "--seed", str(len(self.processes))]
+            self.processes.append(subprocess.Popen(burst, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+
+    def end(self):
+        for process in self.processes:
+            process.wait(30)
+
+
+def measure(stage: Stage, views, load):
+    topic = f"latency-{os.getpid()}-{views}-{load.__name__}"
     stage.simulate(topic, 8)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    scene = stage.scene(topic, views=views, serving__listen=address)
+    scene = stage.scene(topic, views=views, serving__listen=address, **load.settings)
     producer = Producer({"bootstrap.servers": stage.brokers, "linger.ms": 0})
-    load = [stage.bin / "anabranch", "simulate", "server-status", "--topic", topic, "--rate", str(RATE), "--malformed", "0"]
+    command = [stage.bin / "anabranch", "simulate", "server-status", "--topic", topic, "--malformed", "0"]
     with scene.running("speed"), scene.running("serve"):
-        simulator = subprocess.Popen(load, env=scene.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        producing = load(command)
         try:
             sent, latencies, number = {}, [], 0
             began, next_marker = time.monotonic(), time.monotonic() + WARM_S
             while sent or time.monotonic() < began + WARM_S + MEASURED_S:
                 now = time.monotonic()
+                producing.look(now)
                 if now >= next_marker and now < began + WARM_S + MEASURED_S:
                     sent[f"marker-{number}"] = now
                     producer.produce(topic, marker(number))
@@ -92,14 +131,15 @@ def measure(stage: Stage, views):
                     raise RuntimeError(f"{len(sent)} markers never appeared")
                 time.sleep(0.005)
             offsets, flushes = scene.query("SELECT (SELECT sum(next_offset) FROM partition)::bigint, (SELECT sum(flush) FROM epoch)::bigint")
+            most = most_groups(scene)
         finally:
-            simulator.terminate()
-            simulator.wait(30)
+            producing.end()
     latencies.sort()
     return {
         "markers": len(latencies),
         "events_per_second": round(offsets / (time.monotonic() - began)),
         "flushes": flushes,
+        "most_groups_of_a_flush": most,
         "p50_ms": round(percentile(latencies, 0.5) * 1000),
         "p90_ms": round(percentile(latencies, 0.9) * 1000),
         "p99_ms": round(percentile(latencies, 0.99) * 1000),
@@ -107,11 +147,24 @@ def measure(stage: Stage, views):
     }
 
 
+def most_groups(scene):
+    """Of the flushes of the last minute, which the catalog still has."""
+    with scene.stage.connect(scene.name) as connection:
+        changes = connection.execute("SELECT changes FROM flush WHERE changes IS NOT NULL ORDER BY octet_length(changes) DESC LIMIT 1").fetchone()
+    # Behind the number of the format.
+    return pyarrow.ipc.open_stream(changes[0][4:]).read_all().num_rows if changes else 0
+
+
 def visible(stage: Stage):
     """The server status at 20,000 events a second."""
-    return measure(stage, 1)
+    return measure(stage, 1, Steady)
 
 
 def many_groups(stage: Stage):
     """Beside it a view in which every event is a group of its own: as many live rows to write as events."""
-    return measure(stage, "many")
+    return measure(stage, "many", Steady)
+
+
+def bursts(stage: Stage):
+    """The same, 100,000 events at once, in one flush."""
+    return measure(stage, "many", Bursts)

@@ -35,6 +35,7 @@ SECTIONS = {
     "incremental": layers.incremental,
     "latency": latency.visible,
     "many_groups": latency.many_groups,
+    "bursts": latency.bursts,
     "spark": peers.spark,
     "flink": peers.flink,
 }

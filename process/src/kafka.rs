@@ -4,12 +4,13 @@
 //! [`GroupConsumer::assign`] or [`GroupConsumer::unassign`]. librdkafka waits for that answer.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anabranch_core::{Offset, OffsetRange, Partition, definition::Start};
@@ -38,6 +39,12 @@ use orphans::Orphans;
 /// A broker that does not answer within this time counts as not there.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
 
+/// The longest wait of one poll: rebalances are answered in between.
+const POLL_LIMIT: Duration = Duration::from_millis(100);
+
+/// Items between two looks at the clock, which costs about as much as a column.
+const CLOCK_ITEMS: u32 = 64;
+
 /// A restarted worker with the same instance id gets its partitions back at once; others after this time.
 const SESSION_TIMEOUT_MS: &str = "10000";
 
@@ -59,7 +66,7 @@ pub enum Polled<'a> {
     End(Partition, Offset),
     /// Kafka does not have the offset that is to be read next; [`GroupConsumer::lost`] says of which partitions.
     OutOfRange,
-    /// Nothing within the time, or an event served.
+    /// Nothing for now, an event served, or the time is over.
     Nothing,
 }
 
@@ -138,6 +145,8 @@ pub struct GroupConsumer {
     group: String,
     topic: String,
     orphans: Orphans,
+    /// Items since the clock was looked at.
+    since_clock: Cell<u32>,
 }
 
 impl std::fmt::Debug for GroupConsumer {
@@ -235,7 +244,7 @@ impl GroupConsumer {
             .create_with_context(Events::default())
             .context("make a Kafka consumer")?;
         consumer.subscribe(&[topic]).with_context(|| format!("subscribe to topic {topic}"))?;
-        Ok(Self { consumer, group, topic: topic.to_owned(), orphans: Orphans::default() })
+        Ok(Self { consumer, group, topic: topic.to_owned(), orphans: Orphans::default(), since_clock: Cell::new(0) })
     }
 
     /// What the group did since the last call.
@@ -244,18 +253,36 @@ impl GroupConsumer {
         std::mem::take(&mut *self.consumer.context().queue.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The next item. Brokers that do not answer are said once; librdkafka goes on by itself when they are back.
+    /// The next item, until about `until`; what is there already comes without a look at the clock. Brokers that do not
+    /// answer are said once; librdkafka goes on by itself when they are back.
     ///
     /// # Errors
     /// When the consumer cannot go on.
-    pub fn poll(&self, limit: Duration) -> Result<Polled<'_>, KafkaError> {
-        match self.consumer.poll(limit) {
-            None => Ok(Polled::Nothing),
-            Some(Ok(message)) => {
+    pub fn poll(&self, until: Instant) -> Result<Polled<'_>, KafkaError> {
+        let count = self.since_clock.get();
+        self.since_clock.set((count + 1) % CLOCK_ITEMS);
+        if count > 0
+            && let Some(item) = self.consumer.poll(Duration::ZERO)
+        {
+            return self.polled(item);
+        }
+        self.since_clock.set(1);
+        let limit = until.saturating_duration_since(Instant::now());
+        let item = if limit.is_zero() { None } else { self.consumer.poll(limit.min(POLL_LIMIT)) };
+        let Some(item) = item else {
+            self.since_clock.set(0);
+            return Ok(Polled::Nothing);
+        };
+        self.polled(item)
+    }
+
+    fn polled<'a>(&'a self, item: Result<BorrowedMessage<'a>, KafkaError>) -> Result<Polled<'a>, KafkaError> {
+        match item {
+            Ok(message) => {
                 self.answers();
                 Ok(Polled::Record(message))
             }
-            Some(Err(KafkaError::PartitionEOF(partition))) => {
+            Err(KafkaError::PartitionEOF(partition)) => {
                 self.answers();
                 // Read here, on the polling thread: nothing behind this item was taken yet.
                 let positions = self.consumer.position()?;
@@ -265,8 +292,8 @@ impl GroupConsumer {
                     _ => Polled::Nothing,
                 })
             }
-            Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => Err(error),
-            Some(Err(error)) => match error.rdkafka_error_code() {
+            Err(error @ KafkaError::MessageConsumptionFatal(_)) => Err(error),
+            Err(error) => match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => Ok(Polled::OutOfRange),
                 Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::FencedInstanceId) => Err(error),
                 _ => {

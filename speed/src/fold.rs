@@ -21,7 +21,7 @@ use anyhow::Result;
 /// The states of one epoch.
 pub(crate) struct Fold {
     sets: Vec<ColumnSet>,
-    /// Where the epoch's partitions stand: flushed, and folded.
+    /// Where the epoch's partitions stand: flushed, or being flushed, and folded.
     positions: BTreeMap<Partition, (Offset, Offset)>,
     /// Decoded, but not folded yet.
     pending: BTreeMap<Partition, Offset>,
@@ -33,18 +33,31 @@ struct ColumnSet {
     views: Vec<LiveView>,
 }
 
-pub(crate) struct LiveView {
-    pub(crate) view: Arc<View>,
+struct LiveView {
+    view: Arc<View>,
     groups: Groups,
     changed: HashSet<GroupHash>,
 }
 
+/// What a flush writes: absolute states, so that it may be repeated.
+pub(crate) struct Changes {
+    /// Every partition of the epoch, from where it was flushed to where it is folded.
+    pub(crate) advances: Vec<Advance>,
+    pub(crate) views: Vec<ViewChanges>,
+}
+
+/// The groups of a view that changed since the last flush.
+pub(crate) struct ViewChanges {
+    pub(crate) view: Arc<View>,
+    /// Sorted by hash, so that no two writers lock in different orders.
+    pub(crate) groups: Vec<(GroupHash, Row)>,
+}
+
 impl LiveView {
-    /// The groups that changed since the last flush, sorted by hash.
-    pub(crate) fn changes(&self) -> Vec<(GroupHash, &Row)> {
-        let mut changes: Vec<(GroupHash, &Row)> = self.changed.iter().filter_map(|hash| self.groups.0.get(hash).map(|row| (*hash, row))).collect();
-        changes.sort_by_key(|(hash, _)| *hash);
-        changes
+    fn take_changes(&mut self) -> ViewChanges {
+        let mut groups: Vec<(GroupHash, Row)> = self.changed.drain().filter_map(|hash| self.groups.0.get(&hash).map(|row| (hash, row.clone()))).collect();
+        groups.sort_by_key(|(hash, _)| *hash);
+        ViewChanges { view: Arc::clone(&self.view), groups }
     }
 }
 
@@ -117,30 +130,24 @@ impl Fold {
 
     /// The groups held in memory.
     pub(crate) fn group_count(&self) -> usize {
-        self.views().map(|view| view.groups.0.len()).sum()
+        self.sets.iter().flat_map(|set| &set.views).map(|view| view.groups.0.len()).sum()
     }
 
-    pub(crate) fn views(&self) -> impl Iterator<Item = &LiveView> {
-        self.sets.iter().flat_map(|set| &set.views)
+    /// What is folded and not flushed; from here on it counts as flushed. A flush that fails is never made up for from
+    /// memory: its worker ends, or drops its states.
+    pub(crate) fn take_changes(&mut self) -> Changes {
+        let advance = |(partition, (from, to)): (&Partition, &mut (Offset, Offset))| Advance { partition: *partition, from: std::mem::replace(from, *to), to: *to };
+        let advances = self.positions.iter_mut().map(advance).collect();
+        Changes { advances, views: self.sets.iter_mut().flat_map(|set| &mut set.views).map(LiveView::take_changes).collect() }
     }
 
-    /// Every partition of the epoch, from where it is flushed to where it is folded.
-    pub(crate) fn advances(&self) -> Vec<Advance> {
-        self.positions.iter().map(|(partition, (from, to))| Advance { partition: *partition, from: *from, to: *to }).collect()
+    /// Whether a flush would write something.
+    pub(crate) fn has_changes(&self) -> bool {
+        self.positions.values().any(|(flushed, folded)| flushed != folded)
     }
 
     /// Up to where each partition is folded.
     pub(crate) fn positions(&self) -> BTreeMap<Partition, Offset> {
         self.positions.iter().map(|(partition, (_, folded))| (*partition, *folded)).collect()
-    }
-
-    /// Everything folded is flushed and committed.
-    pub(crate) fn flushed(&mut self) {
-        for (flushed, folded) in self.positions.values_mut() {
-            *flushed = *folded;
-        }
-        for view in self.sets.iter_mut().flat_map(|set| &mut set.views) {
-            view.changed.clear();
-        }
     }
 }

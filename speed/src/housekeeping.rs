@@ -151,7 +151,7 @@ async fn write_folded(transaction: &Transaction<'_>, source: &str, both: [EpochI
                 groups.merge_row(GroupHash::of(&row.key), row);
             }
         }
-        let mut rows: Vec<(GroupHash, &Row)> = groups.0.iter().map(|(hash, row)| (*hash, row)).collect();
+        let mut rows: Vec<(GroupHash, Row)> = groups.0.into_iter().collect();
         rows.sort_by_key(|(hash, _)| *hash);
         count += rows.len();
         live::upsert(transaction, &view, folded.id, &rows).await?;

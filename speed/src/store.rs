@@ -19,7 +19,7 @@ use anyhow::{Context, Result};
 use arrow::ipc::writer::StreamWriter;
 use tokio_postgres::{Client, Transaction, error::SqlState};
 
-use crate::fold::Fold;
+use crate::fold::{Changes, ViewChanges};
 
 /// What batch and `apply` want of the workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,13 +82,13 @@ pub(crate) async fn trouble(client: &Client, source: &str, partitions: &BTreeSet
     Ok(())
 }
 
-/// Opens an epoch over `wanted`. `fold` is flushed first where it is given: a cut, a rebalance, new definitions.
+/// Opens an epoch over `wanted`. The old one's changes are flushed first where they are given: a cut, a rebalance, new definitions.
 pub(crate) async fn open(
     client: &mut Client,
     definitions: &SourceDefinitions,
     wanted: &BTreeSet<Partition>,
     origins: &BTreeMap<Partition, Offset>,
-    old: (Option<EpochId>, Option<&Fold>),
+    old: (Option<EpochId>, Option<&Changes>),
 ) -> Result<Opening> {
     let source = &definitions.source.name;
     let transaction = client.transaction().await?;
@@ -103,7 +103,7 @@ pub(crate) async fn open(
         transaction.execute(sql, &[source, &partition.0, &origin.0]).await?;
     }
     let closing = match old {
-        (Some(epoch), Some(fold)) => Closing::Flushed { epoch, advances: fold.advances() },
+        (Some(epoch), Some(changes)) => Closing::Flushed { epoch, advances: changes.advances.clone() },
         (epoch, _) => Closing::Dropped { epoch },
     };
     let mut locked: BTreeSet<Partition> = wanted.clone();
@@ -114,8 +114,8 @@ pub(crate) async fn open(
     let locked: Vec<Partition> = locked.into_iter().collect();
     let rows = lock(&transaction, source, &locked).await?;
     let plan = open::open(cut_wanted, wanted, &closing, &rows)?;
-    if let (Some(epoch), Some(fold)) = old {
-        write_flush(&transaction, source, epoch, &plan.advances, fold).await?;
+    if let (Some(epoch), Some(changes)) = old {
+        write_flush(&transaction, source, epoch, &plan.advances, changes).await?;
     }
     let opened = write_opening(&transaction, definitions, &plan).await?;
     transaction.execute("SELECT pg_notify('anabranch', '')", &[]).await?;
@@ -157,20 +157,20 @@ async fn write_opening(transaction: &Transaction<'_>, definitions: &SourceDefini
     Ok(Opened { epoch, cut: plan.cut, positions: plan.begins.clone() })
 }
 
-/// Flushes `fold` into its epoch. Only the partitions that moved are locked.
-pub(crate) async fn flush(client: &mut Client, source: &str, epoch: EpochId, fold: &Fold) -> Result<()> {
+/// Flushes changes into their epoch. Only the partitions that moved are locked.
+pub(crate) async fn flush(client: &mut Client, source: &str, epoch: EpochId, changes: &Changes) -> Result<()> {
     let transaction = client.transaction().await?;
-    let advances: Vec<Advance> = fold.advances().into_iter().filter(|advance| advance.from != advance.to).collect();
+    let advances: Vec<Advance> = changes.advances.iter().filter(|advance| advance.from != advance.to).cloned().collect();
     let moved: Vec<Partition> = advances.iter().map(|advance| advance.partition).collect();
     let locked = lock(&transaction, source, &moved).await?;
     let advances = flush::flush(epoch, &advances, &locked)?;
-    write_flush(&transaction, source, epoch, &advances, fold).await?;
+    write_flush(&transaction, source, epoch, &advances, changes).await?;
     transaction.execute("SELECT pg_notify('anabranch', '')", &[]).await?;
     crash::step("speed.flush", transaction.commit()).await.context("commit a flush")?;
     Ok(())
 }
 
-async fn write_flush(transaction: &Transaction<'_>, source: &str, epoch: EpochId, advances: &[Advance], fold: &Fold) -> Result<()> {
+async fn write_flush(transaction: &Transaction<'_>, source: &str, epoch: EpochId, advances: &[Advance], changes: &Changes) -> Result<()> {
     let partitions: Vec<i32> = advances.iter().map(|advance| advance.partition.0).collect();
     let offsets: Vec<i64> = advances.iter().map(|advance| advance.to.0).collect();
     let sql = "UPDATE partition SET next_offset = moved.next_offset, high_watermark = greatest(high_watermark, moved.next_offset) \
@@ -179,20 +179,16 @@ async fn write_flush(transaction: &Transaction<'_>, source: &str, epoch: EpochId
     transaction.execute(sql, &[&source, &partitions, &offsets]).await?;
     let number: i64 = transaction.query_one("UPDATE epoch SET flush = flush + 1 WHERE id = $1 RETURNING flush", &[&epoch.0]).await?.get(0);
     transaction.execute("INSERT INTO flush (epoch, flush) VALUES ($1, $2)", &[&epoch.0, &number]).await?;
-    for view in fold.views() {
-        let changes = view.changes();
-        if changes.is_empty() {
-            continue;
-        }
-        live::upsert(transaction, &view.view, epoch, &changes).await?;
-        let batch = table::to_batch(&view.view, changes.iter().map(|(_, row)| *row))?;
+    for ViewChanges { view, groups } in changes.views.iter().filter(|changes| !changes.groups.is_empty()) {
+        live::upsert(transaction, view, epoch, groups).await?;
+        let batch = table::to_batch(view, groups.iter().map(|(_, row)| row))?;
         let mut message = format::FLUSH.to_le_bytes().to_vec();
         let mut writer = StreamWriter::try_new(&mut message, batch.schema_ref())?;
         writer.write(&batch)?;
         writer.finish()?;
         drop(writer);
         transaction
-            .execute("INSERT INTO flush (epoch, flush, fingerprint, changes) VALUES ($1, $2, $3, $4)", &[&epoch.0, &number, &view.view.fingerprint.0, &message])
+            .execute("INSERT INTO flush (epoch, flush, fingerprint, changes) VALUES ($1, $2, $3, $4)", &[&epoch.0, &number, &view.fingerprint.0, &message])
             .await?;
     }
     Ok(())

@@ -1,7 +1,8 @@
 //! One worker: one consumer of one source, with transactions of its own.
 //!
-//! Everything happens on one thread, in this order, again and again: answer the group, open an epoch where there is
-//! none, poll and decode, fold, flush. So positions, states and the database are never looked at in between.
+//! One thread, in this order, again and again: answer the group, open an epoch where there is none, poll and decode, fold,
+//! begin a flush. A flush takes what changed out of the states and is written beside the reading; whatever else looks at
+//! positions or the database waits until it has ended. So there is never more than one truth in between.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,8 +35,6 @@ use crate::{
 
 /// Records folded at once: large enough that grouping is cheap, small enough to answer the group in time.
 const CHUNK_RECORDS: usize = 16_000;
-/// Records between two looks at the clock, which costs about as much as a column.
-const CLOCK_RECORDS: u32 = 64;
 /// Groups in memory at which the epoch ends and the next begins empty: about 1 kB each.
 const EPOCH_GROUPS: usize = 400_000;
 /// A transaction that met a deadlock is repeated from memory this often.
@@ -46,7 +45,10 @@ const STOPPED_INTERVAL: Duration = Duration::from_secs(2);
 /// Without an answer for this long a statement counts as failed, and its outcome as unknown.
 const STATEMENT_LIMIT_MS: u32 = 30_000;
 
+mod flusher;
 mod halted;
+
+use flusher::Flusher;
 
 struct Open {
     epoch: EpochId,
@@ -54,8 +56,7 @@ struct Open {
     fold: Fold,
 }
 
-pub(crate) struct Worker<'a> {
-    settings: &'a Settings,
+pub(crate) struct Worker {
     runtime: Handle,
     client: Client,
     definitions: SourceDefinitions,
@@ -69,24 +70,22 @@ pub(crate) struct Worker<'a> {
     /// Partitions that librdkafka has and does not fetch: stopped ones, all at the limit of live rows.
     paused: BTreeSet<Partition>,
     open: Option<Open>,
-    interval: Duration,
+    flusher: Flusher,
     /// Why nothing is read: a view has too many live rows.
     limit: watch::Receiver<Option<String>>,
 }
 
-impl<'a> Worker<'a> {
+impl Worker {
     /// Works until `stop`, or until something fails; then the next worker begins from the database.
-    pub(crate) fn run(settings: &'a Settings, catalog: &Catalog, source: &str, limit: watch::Receiver<Option<String>>, stop: &CancellationToken) -> Result<()> {
+    pub(crate) fn run(settings: &Settings, catalog: &Catalog, source: &str, limit: watch::Receiver<Option<String>>, stop: &CancellationToken) -> Result<()> {
         let runtime = Handle::current();
-        let client = runtime.block_on(catalog.connect())?;
-        runtime.block_on(client.batch_execute(&format!("SET statement_timeout = {STATEMENT_LIMIT_MS}")))?;
+        let (client, flushing) = (Self::connect(&runtime, catalog)?, Self::connect(&runtime, catalog)?);
         let definitions = runtime.block_on(definitions::load(&client, source))?;
         runtime.block_on(kafka::check_topic(&settings.kafka, &definitions.source.topic))?;
         let consumer = GroupConsumer::join(&settings.kafka, "speed", source, &definitions.source.topic)?;
         info!(source, topic = definitions.source.topic, "started speed worker");
-        let interval = Duration::from_millis(settings.speed.flush_ms);
+        let flusher = Flusher::new(&runtime, flushing, Duration::from_millis(settings.speed.flush_ms));
         let mut worker = Self {
-            settings,
             runtime,
             client,
             definitions,
@@ -96,10 +95,16 @@ impl<'a> Worker<'a> {
             stopped: BTreeMap::new(),
             paused: BTreeSet::new(),
             open: None,
-            interval,
+            flusher,
             limit,
         };
         worker.work(stop)
+    }
+
+    fn connect(runtime: &Handle, catalog: &Catalog) -> Result<Client> {
+        let client = runtime.block_on(catalog.connect())?;
+        runtime.block_on(client.batch_execute(&format!("SET statement_timeout = {STATEMENT_LIMIT_MS}")))?;
+        Ok(client)
     }
 
     fn wait<T>(runtime: &Handle, statement: impl Future<Output = Result<T>>) -> Result<T> {
@@ -107,7 +112,6 @@ impl<'a> Worker<'a> {
     }
 
     fn work(&mut self, stop: &CancellationToken) -> Result<()> {
-        let mut next_flush = Instant::now() + self.interval;
         let mut next_watermarks = Instant::now();
         let mut next_look = Instant::now();
         while !stop.is_cancelled() {
@@ -119,13 +123,12 @@ impl<'a> Worker<'a> {
             }
             self.pause_at_limit()?;
             self.consumer.claim_orphans();
-            self.poll(next_flush)?;
-            if Instant::now() >= next_flush {
-                let began = Instant::now();
+            self.poll(self.flusher.due())?;
+            if self.open.as_ref().is_some_and(|open| open.fold.group_count() > EPOCH_GROUPS) {
+                self.open_epoch()?;
+            }
+            if Instant::now() >= self.flusher.due() {
                 self.flush()?;
-                // At most half of the time goes into flushing: more load means more aggregation, not more SQL.
-                self.interval = began.elapsed().max(Duration::from_millis(self.settings.speed.flush_ms));
-                next_flush = Instant::now() + self.interval;
             }
             if Instant::now() >= next_watermarks {
                 next_watermarks = Instant::now() + WATERMARK_INTERVAL;
@@ -137,6 +140,7 @@ impl<'a> Worker<'a> {
             }
         }
         self.flush()?;
+        self.settle()?;
         info!(source = self.definitions.source.name, "stopped speed worker");
         Ok(())
     }
@@ -173,9 +177,12 @@ impl<'a> Worker<'a> {
 
     /// Opens the next epoch over everything that the group gives, after flushing the one that is open.
     fn open_epoch(&mut self) -> Result<()> {
+        self.settle()?;
         let source = self.definitions.source.name.clone();
+        let mut old = (None, None);
         if let Some(open) = &mut self.open {
             open.fold.fold()?;
+            old = (Some(open.epoch), Some(open.fold.take_changes()));
         }
         let wanted: BTreeSet<Partition> = self.reading.union(&self.given).copied().collect();
         let mut origins = BTreeMap::new();
@@ -186,8 +193,7 @@ impl<'a> Worker<'a> {
         }
         let mut opened = None;
         for repeat in 0.. {
-            let old = (self.open.as_ref().map(|open| open.epoch), self.open.as_ref().map(|open| &open.fold));
-            match Self::wait(&self.runtime, store::open(&mut self.client, &self.definitions, &wanted, &origins, old)) {
+            match Self::wait(&self.runtime, store::open(&mut self.client, &self.definitions, &wanted, &origins, (old.0, old.1.as_ref()))) {
                 Ok(Opening::Done(done)) => {
                     opened = Some(done);
                     break;
@@ -237,12 +243,8 @@ impl<'a> Worker<'a> {
 
     /// Decodes what comes until the next flush is due or a chunk is full, then folds it.
     fn poll(&mut self, until: Instant) -> Result<()> {
-        let mut since_clock = 0;
         loop {
-            let waits = since_clock == 0;
-            let limit = if waits { until.saturating_duration_since(Instant::now()).min(Duration::from_millis(100)) } else { Duration::ZERO };
-            since_clock = (since_clock + 1) % CLOCK_RECORDS;
-            match self.consumer.poll(limit).context("poll")? {
+            match self.consumer.poll(until).context("poll")? {
                 Polled::Record(message) => {
                     if let Some(open) = &mut self.open {
                         open.fold.push(&kafka::raw(&message));
@@ -254,10 +256,9 @@ impl<'a> Worker<'a> {
                     }
                 }
                 Polled::OutOfRange => return self.set_unreadable_aside(),
-                Polled::Nothing if waits => break,
-                Polled::Nothing => since_clock = 0,
+                Polled::Nothing => break,
             }
-            if (since_clock == 0 && Instant::now() >= until) || self.open.as_ref().is_none_or(|open| open.fold.waiting() >= CHUNK_RECORDS) {
+            if self.open.as_ref().is_none_or(|open| open.fold.waiting() >= CHUNK_RECORDS) {
                 break;
             }
         }
@@ -267,29 +268,31 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
+    /// Begins to flush what is folded, or answers a wish by a new epoch.
     fn flush(&mut self) -> Result<()> {
+        self.settle()?;
+        self.flusher.skip();
         let Some(open) = &mut self.open else { return Ok(()) };
         let source = &self.definitions.source.name;
         let wishes = Self::wait(&self.runtime, store::wishes(&self.client, source))?;
-        if wishes.cut > open.cut || wishes.definitions != self.definitions.number || open.fold.group_count() > EPOCH_GROUPS {
+        if wishes.cut > open.cut || wishes.definitions != self.definitions.number {
             return self.open_epoch();
         }
-        if open.fold.advances().iter().all(|advance| advance.from == advance.to) {
-            return Ok(());
+        if open.fold.has_changes() {
+            self.flusher.begin(source, open.epoch, open.fold.take_changes())?;
         }
-        for repeat in 0.. {
-            match Self::wait(&self.runtime, store::flush(&mut self.client, source, open.epoch, &open.fold)) {
-                Ok(()) => break,
-                Err(error) if store::is_transient(&error) && repeat < REPEATS => debug!(error = format!("{error:#}"), "repeating a flush"),
-                Err(error) if store::is_fenced(&error) => {
-                    info!(source, error = format!("{error:#}"), "was fenced; dropping states");
-                    return self.doubt();
-                }
-                Err(error) => return Err(error.context("flush")),
-            }
-        }
-        open.fold.flushed();
         Ok(())
+    }
+
+    /// Waits until nothing is being flushed.
+    fn settle(&mut self) -> Result<()> {
+        match self.flusher.finish() {
+            Err(error) if store::is_fenced(&error) => {
+                info!(source = self.definitions.source.name, error = format!("{error:#}"), "was fenced; dropping states");
+                self.doubt()
+            }
+            result => result,
+        }
     }
 
     fn store_watermarks(&mut self) -> Result<()> {

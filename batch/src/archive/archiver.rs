@@ -42,7 +42,7 @@ use super::{
 const LOOK: Duration = Duration::from_millis(250);
 /// How often partitions that cannot go on are looked at again.
 const STOPPED_INTERVAL: Duration = Duration::from_secs(2);
-/// Records taken at once; what is there already is taken without a look at the clock.
+/// Records taken between two answers to the group.
 const POLL_RECORDS: usize = 4_096;
 
 struct Slot {
@@ -150,11 +150,8 @@ impl<'a> Archiver<'a> {
     }
 
     fn poll(&mut self, until: Instant) -> Result<()> {
-        let mut waits = true;
         for _ in 0..POLL_RECORDS {
-            let mut is_behind = true;
-            let limit = if waits { until.saturating_duration_since(Instant::now()).min(Duration::from_millis(100)) } else { Duration::ZERO };
-            match self.consumer.poll(limit).context("poll")? {
+            match self.consumer.poll(until).context("poll")? {
                 Polled::Record(message) => {
                     let partition = Partition(message.partition());
                     let Some(slot) = self.slots.get_mut(&partition) else { continue };
@@ -177,10 +174,8 @@ impl<'a> Archiver<'a> {
                     }
                 }
                 Polled::OutOfRange => return self.set_unreadable_aside(),
-                Polled::Nothing if waits => break,
-                Polled::Nothing => is_behind = false,
+                Polled::Nothing => break,
             }
-            waits = !is_behind;
         }
         Ok(())
     }

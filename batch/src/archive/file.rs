@@ -24,6 +24,8 @@ use parquet::{
     },
     schema::types::ColumnPath,
 };
+use tokio::{runtime::Handle, task::spawn_blocking};
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 /// Records decoded at once.
@@ -86,12 +88,50 @@ pub struct OpenFile {
     temporary: String,
     columns: Fingerprint,
     decoder: Decoder,
-    parquet: ArrowWriter<Vec<u8>>,
-    sink: Writer,
-    written_bytes: u64,
+    encoding: Encoding,
+    /// About its length when a batch was encoded last.
+    size_bytes: u64,
     records: u64,
     first: Option<Offset>,
     end: Offset,
+}
+
+/// Batches are encoded beside reading, one of a file at a time.
+#[derive(Debug)]
+enum Encoding {
+    Idle(Box<Encoder>),
+    Busy(AbortOnDropHandle<Result<Box<Encoder>>>),
+    /// The file is unusable.
+    Lost,
+}
+
+#[derive(Debug)]
+struct Encoder {
+    parquet: ArrowWriter<Vec<u8>>,
+    sink: Writer,
+    written_bytes: u64,
+}
+
+impl Encoder {
+    async fn drain(&mut self) -> Result<()> {
+        let ready = std::mem::take(self.parquet.inner_mut());
+        if !ready.is_empty() {
+            self.written_bytes += ready.len() as u64;
+            self.sink.write(Bytes::from(ready)).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Encoding {
+    /// Waits for the batch that is being encoded.
+    async fn take(&mut self) -> Result<Box<Encoder>> {
+        match std::mem::replace(self, Self::Lost) {
+            Self::Idle(encoder) => Ok(encoder),
+            Self::Busy(task) => task.await.context("an encoding was lost")?,
+            Self::Lost => bail!("an earlier write failed"),
+        }
+    }
 }
 
 /// A file that is complete, but not visible.
@@ -139,9 +179,8 @@ impl OpenFile {
             temporary,
             columns: source.columns_fingerprint(),
             decoder: Decoder::new(source, Wanted::Archive),
-            parquet,
-            sink,
-            written_bytes: 0,
+            encoding: Encoding::Idle(Box::new(Encoder { parquet, sink, written_bytes: 0 })),
+            size_bytes: 0,
             records: 0,
             first: None,
             end: start,
@@ -166,10 +205,10 @@ impl OpenFile {
         self.end
     }
 
-    /// About its length if it were sealed now.
+    /// About its length if it were sealed now; what was read since the last batch is not in it.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
-        self.written_bytes + self.parquet.in_progress_size() as u64
+        self.size_bytes
     }
 
     /// Adds a record.
@@ -196,17 +235,16 @@ impl OpenFile {
         if self.decoder.is_empty() {
             return Ok(());
         }
+        let mut encoder = self.encoding.take().await?;
+        self.size_bytes = encoder.written_bytes + encoder.parquet.in_progress_size() as u64;
         let batch = self.decoder.finish()?;
-        self.parquet.write(&batch)?;
-        self.drain().await
-    }
-
-    async fn drain(&mut self) -> Result<()> {
-        let ready = std::mem::take(self.parquet.inner_mut());
-        if !ready.is_empty() {
-            self.written_bytes += ready.len() as u64;
-            self.sink.write(Bytes::from(ready)).await?;
-        }
+        let runtime = Handle::current();
+        let task = spawn_blocking(move || {
+            encoder.parquet.write(&batch)?;
+            runtime.block_on(encoder.drain())?;
+            Ok(encoder)
+        });
+        self.encoding = Encoding::Busy(AbortOnDropHandle::new(task));
         Ok(())
     }
 
@@ -220,7 +258,7 @@ impl OpenFile {
     pub async fn seal(mut self) -> Result<SealedFile> {
         assert!(self.records > 0, "a file without records is never sealed");
         self.encode().await?;
-        self.complete().await
+        self.complete(None).await
     }
 
     /// Completes a file that says: the records up to `end` are lost. The one exception to a file having a record.
@@ -229,11 +267,12 @@ impl OpenFile {
     /// When the warehouse fails.
     pub async fn seal_lost(mut self, end: Offset) -> Result<SealedFile> {
         self.end = end;
-        self.parquet.append_key_value_metadata(KeyValue::new("anabranch.lost".to_owned(), "true".to_owned()));
-        self.complete().await
+        let lost = Some(KeyValue::new("anabranch.lost".to_owned(), "true".to_owned()));
+        self.complete(lost).await
     }
 
-    async fn complete(mut self) -> Result<SealedFile> {
+    async fn complete(mut self, more: Option<KeyValue>) -> Result<SealedFile> {
+        let mut encoder = self.encoding.take().await?;
         let entries = [
             ("anabranch.format", format::ARCHIVE.to_string()),
             ("anabranch.topic", self.name.topic.clone()),
@@ -243,27 +282,30 @@ impl OpenFile {
             ("anabranch.uuid", self.uuid.to_string()),
             ("anabranch.columns", self.columns.to_string()),
         ];
-        for (key, value) in entries {
-            self.parquet.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
+        for entry in entries.map(|(key, value)| KeyValue::new(key.to_owned(), value)).into_iter().chain(more) {
+            encoder.parquet.append_key_value_metadata(entry);
         }
-        self.parquet.finish()?;
-        self.drain().await?;
-        self.sink.close().await?;
+        // The last row group is compressed here.
+        let mut encoder = spawn_blocking(move || encoder.parquet.finish().map(|_| encoder)).await??;
+        encoder.drain().await?;
+        encoder.sink.close().await?;
         Ok(SealedFile {
             range: OffsetRange { start: self.name.start, end: self.end },
             name: self.name,
             uuid: self.uuid,
             temporary: self.temporary,
             records: self.records,
-            size_bytes: self.written_bytes,
+            size_bytes: encoder.written_bytes,
         })
     }
 
     /// Removes the temporary file; nothing of it was ever visible.
     pub async fn abandon(self, warehouse: &Warehouse) {
-        let Self { mut sink, temporary, .. } = self;
+        let Self { mut encoding, temporary, .. } = self;
         // The janitor removes what cannot be removed now.
-        drop(sink.close().await);
+        if let Ok(mut encoder) = encoding.take().await {
+            drop(encoder.sink.close().await);
+        }
         drop(warehouse.remove(&temporary).await);
     }
 }

@@ -21,7 +21,7 @@ const STATEMENT_ROWS: usize = 5_000;
 ///
 /// # Errors
 /// When PostgreSQL refuses or does not answer.
-pub async fn upsert(client: &impl GenericClient, view: &View, epoch: EpochId, rows: &[(GroupHash, &Row)]) -> Result<()> {
+pub async fn upsert(client: &impl GenericClient, view: &View, epoch: EpochId, rows: &[(GroupHash, Row)]) -> Result<()> {
     let columns = table::columns(view);
     let keys = usize::from(view.bucket.is_some()) + view.dimensions.len();
     let sql = upsert_sql(view, &columns, keys);

@@ -11,6 +11,7 @@ use anabranch_views::decode::RawRecord;
 use tokio_postgres::{IsolationLevel, NoTls};
 
 use super::*;
+use crate::fold::Fold;
 
 const PIPELINE: &str = "CREATE TABLE events (name TEXT) WITH (connector = 'kafka', topic = 'events', format = 'json');
     CREATE MATERIALIZED VIEW by_name AS SELECT name, count(*) AS events FROM events GROUP BY 1;";
@@ -63,13 +64,12 @@ async fn case_12_the_offset_is_that_of_the_last_folded_record() {
     fold.fold().unwrap();
     // Fetched and decoded, but not folded: a flush does not speak of it.
     push(&mut fold, P, 2, "a");
-    flush(&mut client, "events", epoch, &fold).await.unwrap();
+    flush(&mut client, "events", epoch, &fold.take_changes()).await.unwrap();
     assert_eq!(row(&client).await.next_offset, Offset(2));
     // An end of partition passes markers, in order with the records.
     fold.pass(P, Offset(5));
     fold.fold().unwrap();
-    fold.flushed();
-    assert_eq!(fold.advances().first().map(|advance| advance.to), Some(Offset(5)));
+    assert_eq!(fold.take_changes().advances.first().map(|advance| (advance.from, advance.to)), Some((Offset(2), Offset(5))));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,7 +104,7 @@ async fn case_15_a_zombie_is_fenced_before_it_writes_or_locks_a_row() {
     let table = definitions::live_table(&definitions.views.iter().find(|view| view.name == "by_name").unwrap().wanted);
     let holder = new.transaction().await.unwrap();
     holder.batch_execute(&format!("LOCK TABLE {table} IN EXCLUSIVE MODE")).await.unwrap();
-    let error = tokio::time::timeout(Duration::from_secs(5), flush(&mut old, "events", epoch, &fold)).await.expect("it does not wait").unwrap_err();
+    let error = tokio::time::timeout(Duration::from_secs(5), flush(&mut old, "events", epoch, &fold.take_changes())).await.expect("it does not wait").unwrap_err();
     assert!(is_fenced(&error), "{error:#}");
     holder.rollback().await.unwrap();
     assert_eq!(count(&new, &format!("SELECT count(*) FROM {table}")).await, 0);
@@ -121,7 +121,7 @@ async fn case_19_long_texts_nulls_and_strange_characters_are_flushed() {
         push(&mut fold, P, offset, &name);
     }
     fold.fold().unwrap();
-    flush(&mut client, "events", epoch, &fold).await.unwrap();
+    flush(&mut client, "events", epoch, &fold.take_changes()).await.unwrap();
     let by_name = Arc::clone(definitions.definitions.values().find(|view| view.name == "by_name").unwrap());
     let rejected = Arc::clone(definitions.definitions.values().find(|view| view.over_rejected).unwrap());
     let rows = live::read(&client, &by_name, epoch).await.unwrap();
@@ -159,7 +159,7 @@ async fn case_34_a_reader_in_a_snapshot_still_sees_pruned_rows() {
     let (epoch, mut fold) = opened(&mut writer, &definitions, &[P]).await;
     push(&mut fold, P, 0, "a");
     fold.fold().unwrap();
-    flush(&mut writer, "events", epoch, &fold).await.unwrap();
+    flush(&mut writer, "events", epoch, &fold.take_changes()).await.unwrap();
     let snapshot = reader.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await.unwrap();
     assert_eq!(rows::epochs(&snapshot, "events").await.unwrap().len(), 1);
     let by_name = Arc::clone(definitions.definitions.values().find(|view| view.name == "by_name").unwrap());

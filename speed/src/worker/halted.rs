@@ -10,13 +10,14 @@ use tracing::{error, info};
 use super::Worker;
 use crate::store;
 
-impl Worker<'_> {
+impl Worker {
     /// Kafka lost the next offset of partitions that are read: they leave the epoch, the others go on.
     pub(super) fn set_unreadable_aside(&mut self) -> Result<()> {
         if let Some(open) = &mut self.open {
             open.fold.fold()?;
         }
         self.flush()?;
+        self.settle()?;
         for (partition, lost) in self.lost(&self.reading)? {
             self.stop(partition, lost)?;
         }
