@@ -136,7 +136,8 @@ impl Fold {
     /// What is folded and not flushed; from here on it counts as flushed. A flush that fails is never made up for from
     /// memory: its worker ends, or drops its states.
     pub(crate) fn take_changes(&mut self) -> Changes {
-        let advance = |(partition, (from, to)): (&Partition, &mut (Offset, Offset))| Advance { partition: *partition, from: std::mem::replace(from, *to), to: *to };
+        let advance =
+            |(partition, (from, to)): (&Partition, &mut (Offset, Offset))| Advance { partition: *partition, from: std::mem::replace(from, *to), to: *to };
         let advances = self.positions.iter_mut().map(advance).collect();
         Changes { advances, views: self.sets.iter_mut().flat_map(|set| &mut set.views).map(LiveView::take_changes).collect() }
     }

@@ -3,7 +3,10 @@
 //! One part per day of buckets, or, without a time bucket, per one of 16 shards of the groups' hash; NULL buckets and
 //! days outside 1970–2200 share one part. An incremental run writes only the parts that new records touched.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use anabranch_core::{Coverage, definition::View, format, layout, protocol::CutNumber};
 use anabranch_process::{
@@ -20,18 +23,19 @@ use parquet::{
     basic::{Compression, ZstdLevel},
     file::{metadata::KeyValue, properties::WriterProperties},
 };
+use tokio::{sync::Semaphore, task::spawn_blocking};
 use uuid::Uuid;
 
 use super::{
     audit::{self, Drift},
-    spill::Collected,
+    spill::{Collected, GROUPS_IN_MEMORY},
     window::Window,
 };
 
 /// The part of NULL buckets and of days that no calendar of ours names.
 const OTHER_DAYS: &str = "other";
 const ROW_GROUP_ROWS: usize = 65_536;
-/// Parts that are held in memory and written at once.
+/// Parts that are written at once, if their groups fit into the budget together.
 const PARTS_AT_ONCE: usize = 8;
 
 /// The name of the part that a group belongs to.
@@ -51,7 +55,7 @@ pub(super) fn part_of(view: &View, hash: GroupHash, row: &Row) -> String {
 pub(super) struct PartWriter<'a> {
     pub(super) warehouse: &'a Warehouse,
     pub(super) source: &'a str,
-    pub(super) view: &'a View,
+    pub(super) view: &'a Arc<View>,
     pub(super) run: Uuid,
     pub(super) cut: CutNumber,
     pub(super) coverage: &'a Coverage,
@@ -106,29 +110,44 @@ impl PartWriter<'_> {
     }
 
     /// Several at once: closing a file waits for the DataNodes, and costs more than writing it.
-    async fn write_parts(&self, names: BTreeSet<String>, mut collected: Collected, kept: &BTreeMap<String, Part>, before: Before) -> Result<Vec<Written>> {
-        let write = |name: String| {
-            let groups = collected.take(self.view, &name);
-            async move {
-                let groups = groups?;
-                self.write_part(name.clone(), groups, kept.get(&name), before).await
-            }
+    async fn write_parts(&self, names: BTreeSet<String>, collected: Collected, kept: &BTreeMap<String, Part>, before: Before) -> Result<Vec<Written>> {
+        let (collected, budget) = (Mutex::new(collected), Semaphore::new(GROUPS_IN_MEMORY));
+        let (collected, budget) = (&collected, &budget);
+        let write = |name: String| async move {
+            let kept = kept.get(&name);
+            let spilled = collected.lock().unwrap_or_else(PoisonError::into_inner).spilled_rows(&name);
+            // A part larger than the budget takes all of it.
+            let rows = kept.map_or(0, |part| usize::try_from(part.groups).unwrap_or(usize::MAX)).saturating_add(spilled).min(GROUPS_IN_MEMORY);
+            let _permit = budget.acquire_many(u32::try_from(rows)?).await?;
+            let groups = collected.lock().unwrap_or_else(PoisonError::into_inner).take(self.view, &name)?;
+            self.write_part(name, groups, kept, before).await
         };
         stream::iter(names).map(write).buffered(PARTS_AT_ONCE).try_collect().await
     }
 
     async fn write_part(&self, name: String, mut groups: Groups, kept: Option<&Part>, before: Before) -> Result<Written> {
-        let mut drift = Vec::new();
         let rows = match kept {
             Some(part) => read_part(self.warehouse, self.view, part).await?,
             None => Vec::new(),
         };
-        match before {
-            Before::Merged => rows.into_iter().for_each(|row| groups.merge_row(GroupHash::of(&row.key), row)),
-            Before::Compared => audit::compare(self.view, rows, &groups, &mut drift),
-            Before::Replaced => {}
-        }
-        let part = if groups.0.is_empty() { None } else { Some(self.write(&name, groups).await?) };
+        let view = Arc::clone(self.view);
+        // Beside the threads that answer HDFS, and beside other parts.
+        let (count, content, drift) = spawn_blocking(move || {
+            let mut drift = Vec::new();
+            match before {
+                Before::Merged => rows.into_iter().for_each(|row| groups.merge_row(GroupHash::of(&row.key), row)),
+                Before::Compared => audit::compare(&view, rows, &groups, &mut drift),
+                Before::Replaced => {}
+            }
+            let count = groups.0.len();
+            let content = if count == 0 { None } else { Some(encoded(&view, groups)?) };
+            anyhow::Ok((count, content, drift))
+        })
+        .await??;
+        let part = match content {
+            Some(content) => Some(self.write(&name, count, content).await?),
+            None => None,
+        };
         Ok(Written { name, part, drift })
     }
 
@@ -136,25 +155,8 @@ impl PartWriter<'_> {
         layout::run_folder(self.source, &self.view.name, &self.view.fingerprint, self.run)
     }
 
-    async fn write(&self, name: &str, groups: Groups) -> Result<Part> {
-        let mut rows: Vec<(GroupHash, Row)> = groups.0.into_iter().collect();
-        rows.sort_by(|(hash, row), (other_hash, other)| row.bucket(self.view).cmp(&other.bucket(self.view)).then(hash.cmp(other_hash)));
-        let batch = table::to_batch(self.view, rows.iter().map(|(_, row)| row))?;
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-            .set_key_value_metadata(Some(vec![
-                KeyValue::new("anabranch.format".to_owned(), format::PART.to_string()),
-                KeyValue::new("anabranch.fingerprint".to_owned(), self.view.fingerprint.to_string()),
-            ]))
-            .build();
-        let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-        let mut content = Vec::new();
-        let mut writer = ArrowWriter::try_new_with_options(&mut content, batch.schema(), options)?;
-        writer.write(&batch)?;
-        writer.close()?;
-        let path = layout::part(&self.folder(), name);
-        let part = Part { groups: rows.len() as u64, size_bytes: content.len() as u64, path };
+    async fn write(&self, name: &str, groups: usize, content: Vec<u8>) -> Result<Part> {
+        let part = Part { groups: groups as u64, size_bytes: content.len() as u64, path: layout::part(&self.folder(), name) };
         self.warehouse.write_new(&part.path, Bytes::from(content)).await?;
         Ok(part)
     }
@@ -175,6 +177,27 @@ impl PartWriter<'_> {
         self.warehouse.write_new(&layout::manifest(&folder), serde_json::to_vec_pretty(&manifest)?.into()).await?;
         Ok(folder)
     }
+}
+
+/// A part's file: its groups in order of their buckets.
+fn encoded(view: &View, groups: Groups) -> Result<Vec<u8>> {
+    let mut rows: Vec<(GroupHash, Row)> = groups.0.into_iter().collect();
+    rows.sort_by(|(hash, row), (other_hash, other)| row.bucket(view).cmp(&other.bucket(view)).then(hash.cmp(other_hash)));
+    let batch = table::to_batch(view, rows.iter().map(|(_, row)| row))?;
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_key_value_metadata(Some(vec![
+            KeyValue::new("anabranch.format".to_owned(), format::PART.to_string()),
+            KeyValue::new("anabranch.fingerprint".to_owned(), view.fingerprint.to_string()),
+        ]))
+        .build();
+    let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+    let mut content = Vec::new();
+    let mut writer = ArrowWriter::try_new_with_options(&mut content, batch.schema(), options)?;
+    writer.write(&batch)?;
+    writer.close()?;
+    Ok(content)
 }
 
 #[cfg(test)]
@@ -209,7 +232,7 @@ mod tests {
         let sql = "CREATE TABLE events (name TEXT) WITH (connector = 'kafka', topic = 'events', format = 'json');
             CREATE MATERIALIZED VIEW by_name AS SELECT name, count(*) AS events FROM events GROUP BY 1;";
         let pipeline = parse(&[File { path: "events.sql".into(), text: sql.into() }]).unwrap();
-        let view = pipeline.views.iter().find(|view| view.name == "by_name").unwrap();
+        let view = &Arc::new(pipeline.views.into_iter().find(|view| view.name == "by_name").unwrap());
         let folder = tempfile::tempdir().unwrap();
         let warehouse = Warehouse::at(&format!("file://{}", folder.path().display())).unwrap();
         let coverage = Coverage::default();
@@ -217,7 +240,7 @@ mod tests {
         let mut crashed = collected(view, &[("a", 1), ("b", 1), ("c", 1)]);
         for name in crashed.names() {
             let groups = crashed.take(view, &name).unwrap();
-            writer(1).write(&name, groups).await.unwrap();
+            writer(1).write(&name, groups.0.len(), encoded(view, groups).unwrap()).await.unwrap();
         }
         let first = writer(2).write_all(collected(view, &[("a", 1), ("b", 2)]), None).await.unwrap();
         let kept = read_manifest(&warehouse, &first).await.unwrap();

@@ -45,15 +45,13 @@ use tracing::warn;
 
 use super::{
     Progress, Target,
-    spill::{Collected, Collector},
+    spill::{Collected, Collector, GROUPS_IN_MEMORY},
     window::{self, Window},
 };
 use crate::archive::{file, listing};
 
-/// Groups of all views that a scan holds in memory, about 1 kB each; beyond, they are spilled to local files.
-const GROUPS_IN_MEMORY: usize = 1_000_000;
-/// Rows folded at once.
-const BATCH_ROWS: usize = 65_536;
+/// Rows folded at once: the more, the fewer groups are merged; the fewer, the less lies in memory.
+const BATCH_ROWS: usize = 16_384;
 /// A file that a listing named and a compaction removed since: the archive is listed again this often.
 const LISTINGS: u32 = 3;
 

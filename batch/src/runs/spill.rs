@@ -17,19 +17,30 @@ use tempfile::TempDir;
 
 use super::parts::part_of;
 
+/// Groups that a run holds in memory while it reads, of all views, and again while it writes parts; about 1 kB each.
+pub(super) const GROUPS_IN_MEMORY: usize = 200_000;
+
 /// Takes groups while the archive is read.
 pub(super) struct Collector<'a> {
     view: &'a View,
     groups: Groups,
-    spilled: BTreeMap<String, Vec<PathBuf>>,
+    spilled: BTreeMap<String, Spilled>,
     folder: Arc<TempDir>,
+}
+
+/// What of a part lies in files.
+#[derive(Debug, Default)]
+struct Spilled {
+    files: Vec<PathBuf>,
+    /// Their rows; a group may be in several.
+    rows: usize,
 }
 
 /// What was collected, by part.
 #[derive(Debug, Default)]
 pub(super) struct Collected {
     parts: BTreeMap<String, Groups>,
-    spilled: BTreeMap<String, Vec<PathBuf>>,
+    spilled: BTreeMap<String, Spilled>,
     /// Goes with the last file that may be read.
     _folder: Option<Arc<TempDir>>,
 }
@@ -51,13 +62,14 @@ impl<'a> Collector<'a> {
     /// Writes what is in memory to files, one for each part.
     pub(super) fn spill(&mut self) -> Result<()> {
         for (part, groups) in by_part(self.view, std::mem::take(&mut self.groups)) {
-            let files = self.spilled.entry(part.clone()).or_default();
-            let path = self.folder.path().join(format!("{}-{part}-{}", self.view.fingerprint, files.len()));
+            let spilled = self.spilled.entry(part.clone()).or_default();
+            let path = self.folder.path().join(format!("{}-{part}-{}", self.view.fingerprint, spilled.files.len()));
             let batch = table::to_batch(self.view, groups.0.values())?;
             let mut writer = StreamWriter::try_new(BufWriter::new(File::create(&path)?), batch.schema_ref())?;
             writer.write(&batch)?;
             writer.finish().with_context(|| format!("write {}", path.display()))?;
-            files.push(path);
+            spilled.rows += groups.0.len();
+            spilled.files.push(path);
         }
         Ok(())
     }
@@ -73,10 +85,15 @@ impl Collected {
         self.parts.keys().chain(self.spilled.keys()).cloned().collect()
     }
 
+    /// How many rows [`Self::take`] brings into memory again.
+    pub(super) fn spilled_rows(&self, part: &str) -> usize {
+        self.spilled.get(part).map_or(0, |spilled| spilled.rows)
+    }
+
     /// All groups of a part.
     pub(super) fn take(&mut self, view: &View, part: &str) -> Result<Groups> {
         let mut groups = self.parts.remove(part).unwrap_or_default();
-        for path in self.spilled.remove(part).unwrap_or_default() {
+        for path in self.spilled.remove(part).unwrap_or_default().files {
             let context = || format!("read {}", path.display());
             for batch in StreamReader::try_new(BufReader::new(File::open(&path).with_context(context)?), None).with_context(context)? {
                 for row in table::from_batch(view, &batch.with_context(context)?)? {
