@@ -1,6 +1,7 @@
 """Our own layers beside the raw limit and DuckDB."""
 
 import pathlib
+import resource
 import shutil
 import statistics
 import subprocess
@@ -11,7 +12,7 @@ import xml.etree.ElementTree
 import json
 import os
 
-from stage import LIMIT_S, Scene, Stage, cpu_of_tree, peak_of_tree, say
+from stage import LIMIT_S, Scene, Stage, cpu_of_tree, cpu_until, peak_of_tree, say
 
 SPEED_AT = "SELECT count(*) = 8 AND sum(next_offset) >= {events} FROM partition"
 ARCHIVED = "SELECT count(*) = 8 AND sum(archived_to) >= {events} AND sum(committed_to) >= {events} FROM partition"
@@ -30,10 +31,7 @@ def raw(stage: Stage):
     topic, result = stage.topic(), {}
     with stage.measured(result):
         process = subprocess.Popen([stage.bin / "anabranch-raw", stage.brokers, topic], stdout=subprocess.PIPE, text=True)
-        cpu = 0.0
-        while process.poll() is None:
-            cpu = max(cpu, cpu_of_tree(process.pid))
-            time.sleep(0.02)
+        cpu = cpu_until(process)
     printed = process.stdout.read()
     if f"{stage.events} records, 0 rejected" not in printed:
         raise RuntimeError(f"the raw limit read something else: {printed}")
@@ -88,9 +86,9 @@ def second_view(stage: Stage):
     return {"one": alone, "two": both, "more_cpu": round(total(both) / total(alone) - 1, 3)}
 
 
-def archived(stage: Stage, events, **settings):
+def archived(stage: Stage, events, scene=None):
     """A scene whose archive holds the topic, and whose view has a version over all of it."""
-    scene = stage.scene(stage.topic(events), **settings)
+    scene = scene or stage.scene(stage.topic(events))
     with scene.running("speed"), scene.running("archive") as process:
         scene.until(SPEED_AT.format(events=events), process)
         # Its cut closes the files.
@@ -106,14 +104,14 @@ def last_run(scene: Scene):
     return {"seconds": round(seconds, 2), "records": records, "bytes_read": read, "peak_memory_mib": peak >> 20}
 
 
-def full_run(scene: Scene):
-    result = {}
+def full_run(scene: Scene, limit_mib=None):
+    result, bytes_ = {}, (limit_mib or 0) << 20
+    limit = (lambda: resource.setrlimit(resource.RLIMIT_DATA, (bytes_, bytes_))) if limit_mib else None
     with scene.stage.measured(result):
-        process = subprocess.Popen(scene.command("recompute", "--full"), env=scene.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        cpu = 0.0
-        while process.poll() is None:
-            cpu = max(cpu, cpu_of_tree(process.pid))
-            time.sleep(0.02)
+        process = subprocess.Popen(
+            scene.command("recompute", "--full"), env=scene.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=limit
+        )
+        cpu = cpu_until(process)
     if process.returncode:
         raise RuntimeError(f"recompute --full ended with {process.returncode}")
     result["cpu_seconds"] = round(cpu, 2)
@@ -163,10 +161,7 @@ def duckdb(stage: Stage, folder: pathlib.Path):
     import sys
 
     process = subprocess.Popen([sys.executable, "-c", DUCKDB, str(folder), "2"], stdout=subprocess.PIPE, text=True)
-    cpu = 0.0
-    while process.poll() is None:
-        cpu = max(cpu, cpu_of_tree(process.pid))
-        time.sleep(0.01)
+    cpu = cpu_until(process)
     if process.returncode:
         raise RuntimeError("DuckDB failed")
     seconds = float(process.stdout.read())
@@ -185,26 +180,36 @@ def full_against_duckdb(stage: Stage):
     return {"full": ours, "duckdb": theirs, "seconds_against_duckdb": round(ratio, 2)}
 
 
+def history(stage: Stage, name, events, days, slice_seconds=0.0, slices=365):
+    """Events of so many days before today, slice by slice; each takes at least so long to come."""
+    midnight = int(time.time()) // 86_400 * 86_400
+    for number in range(slices):
+        began = time.monotonic()
+        start = midnight - days * 86_400 + number * days * 86_400 // slices
+        stage.simulate(name, events // slices, "--late", "0", "--seed", str(number), "--start", time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(start)))
+        time.sleep(max(0.0, slice_seconds - (time.monotonic() - began)))
+
+
+DAILY = 40_000
+LIMIT_MIB = 512
+
+
 def memory(stage: Stage):
-    """The peak of a full run over ten times the history."""
-    small, large = (full_run(archived(stage, events)) for events in (stage.events // 10, stage.events))
+    """The peak of a full run over ten times the days; every event is a group of its own. The longer one again under `ulimit -d`."""
+    scenes = {}
+    for days in (6, 60):
+        name = f"memory-{os.getpid()}-{days}"
+        history(stage, name, days * DAILY, days, slices=days)
+        # Live rows stay until the first version has them.
+        scenes[days] = archived(stage, days * DAILY, stage.scene(name, views="many", speed__live_rows=100_000_000))
+    small, large = (full_run(scene) for scene in scenes.values())
+    limited = full_run(scenes[60], limit_mib=LIMIT_MIB)
     peaks = [run["run"]["peak_memory_mib"] for run in (small, large)]
-    return {"small": small, "large": large, "peak_ratio": round(peaks[1] / peaks[0], 2)}
+    return {"small": small, "large": large, f"large under ulimit -d of {LIMIT_MIB} MiB": limited, "peak_ratio": round(peaks[1] / peaks[0], 2)}
 
 
-SLICES = 365
 HISTORY = 365_000
 NEW = 20_000
-
-
-def history(stage: Stage, name, days, slice_seconds):
-    """Events of so many days before today, in 365 slices; each takes at least so long to come."""
-    midnight = int(time.time()) // 86_400 * 86_400
-    for number in range(SLICES):
-        began = time.monotonic()
-        start = midnight - days * 86_400 + number * days * 86_400 // SLICES
-        stage.simulate(name, HISTORY // SLICES, "--late", "0", "--seed", str(number), "--start", time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(start)))
-        time.sleep(max(0.0, slice_seconds - (time.monotonic() - began)))
 
 
 def incremental(stage: Stage):
@@ -216,12 +221,12 @@ def incremental(stage: Stage):
         stage.simulate(name, 8, "--start", today)
         many = files > 8
         if not many:
-            history(stage, name, days, 0)
+            history(stage, name, HISTORY, days)
         scene = stage.scene(name, archive__rotate_seconds=1 if many else 86_400)
         with scene.running("speed"), scene.running("archive") as process:
             if many:
                 # A file a second of each partition.
-                history(stage, name, days, files / 8 / SLICES)
+                history(stage, name, HISTORY, days, files / 8 / 365)
             scene.until(SPEED_AT.format(events=HISTORY), process)
             scene.run("recompute")
             before, runs = archive_files(stage, scene), []

@@ -5,10 +5,9 @@ import os
 import pathlib
 import subprocess
 import sys
-import time
 
 from layers import rates
-from stage import HERE, LIMIT_S, Stage, cpu_of_tree
+from stage import HERE, Stage, cpu_until
 
 TABLE = """
 CREATE TABLE status_by_city (
@@ -35,16 +34,7 @@ def measured(stage: Stage, command, result, log, done=lambda: False, **environme
     """Runs a peer to its end, or until its work is done; CPU of its whole tree."""
     with stage.measured(result), open(log, "w") as output:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=output, text=True, env={**os.environ, **environment})
-        cpu = 0.0
-        deadline = time.monotonic() + LIMIT_S
-        while process.poll() is None:
-            cpu = max(cpu, cpu_of_tree(process.pid))
-            if done():
-                break
-            if time.monotonic() > deadline:
-                process.kill()
-                raise RuntimeError(f"not within {LIMIT_S} s; see {log}")
-            time.sleep(0.1)
+        cpu = cpu_until(process, done, f"see {log}")
     if process.poll() is None:
         process.terminate()
         process.wait(60)

@@ -44,6 +44,20 @@ def cpu_of_tree(root):
     return sum(table[pid][1] + table[pid][2] for pid in tree if pid in table)
 
 
+def cpu_until(process, done=lambda: False, log=""):
+    """CPU seconds of a process's tree, looked at until the process ends, or its work is done."""
+    cpu, deadline = 0.0, time.monotonic() + LIMIT_S
+    while process.poll() is None:
+        cpu = max(cpu, cpu_of_tree(process.pid))
+        if done():
+            break
+        if time.monotonic() > deadline:
+            process.kill()
+            raise RuntimeError(f"not within {LIMIT_S} s: {process.args[:3]} {log}")
+        time.sleep(0.02)
+    return cpu
+
+
 def peak_of_tree(root):
     """The most memory of the process ever, in MiB."""
     with contextlib.suppress(OSError, StopIteration):

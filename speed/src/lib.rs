@@ -1,7 +1,7 @@
 //! The speed layer: Kafka → near-real-time states in PostgreSQL.
 //!
 //! ```text
-//!  consumer ──► decode ──► partial ──► merge into the epoch's groups ──► flush: rows and next_offset in one transaction
+//!  consumer ──► decode ──► partial ──► merge into the epoch's groups ──► flush, beside reading: rows and next_offset in one transaction
 //!     ▲                                                                    │
 //!     └──────────── opening an epoch says where to read on ◄───────────────┘ cut, rebalance, new definitions, doubt
 //! ```
@@ -9,6 +9,7 @@
 //! | file | what |
 //! |---|---|
 //! | `worker.rs` | the loop of one worker |
+//! | `worker/flusher.rs` | one flush at a time beside it |
 //! | `fold.rs` | records → states in memory |
 //! | `store.rs` | the transactions |
 //! | `skip.rs` | going on behind offsets that Kafka lost |

@@ -36,7 +36,7 @@ use super::{
 const OTHER_DAYS: &str = "other";
 const ROW_GROUP_ROWS: usize = 65_536;
 /// Parts that are written at once, if their groups fit into the budget together.
-const PARTS_AT_ONCE: usize = 8;
+const PARTS_AT_ONCE: usize = 32;
 
 /// The name of the part that a group belongs to.
 #[must_use]
