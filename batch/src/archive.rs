@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`file`] | what an archive file is: its footer, its writer |
+//! | `encoder.rs` | records → a file's bytes, beside reading |
 //! | [`listing`] | which files a partition has, and where it ends |
 //! | `commit.rs` | making a file visible |
 //! | `archiver.rs` | the loop of one archiver |
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 mod archiver;
 mod commit;
+mod encoder;
 pub mod file;
 pub mod listing;
 pub mod skip;

@@ -8,13 +8,9 @@ use anabranch_core::{
     format,
     layout::ArchiveName,
 };
-use anabranch_process::{
-    Warehouse,
-    warehouse::{WarehouseReader, Writer},
-};
+use anabranch_process::{Warehouse, warehouse::WarehouseReader};
 use anabranch_views::decode::{self, Decoder, RawRecord, Wanted};
 use anyhow::{Context, Result, bail};
-use bytes::Bytes;
 use parquet::{
     arrow::{ArrowWriter, arrow_writer::ArrowWriterOptions},
     basic::{Compression, ZstdLevel},
@@ -24,14 +20,14 @@ use parquet::{
     },
     schema::types::ColumnPath,
 };
-use tokio::{runtime::Handle, task::spawn_blocking};
-use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-/// Records decoded at once.
-const BATCH_RECORDS: usize = 8_192;
+use super::encoder::{Encoding, RawBatch};
+
 /// Small enough that a reader holds one in memory, large enough to compress well.
 const ROW_GROUP_RECORDS: usize = 65_536;
+/// The same, where records are long.
+const ROW_GROUP_BYTES: usize = 64 << 20;
 
 /// What the footer says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,51 +83,14 @@ pub struct OpenFile {
     uuid: Uuid,
     temporary: String,
     columns: Fingerprint,
-    decoder: Decoder,
+    /// What was read and is not being encoded yet.
+    waiting: RawBatch,
     encoding: Encoding,
     /// About its length when a batch was encoded last.
     size_bytes: u64,
     records: u64,
     first: Option<Offset>,
     end: Offset,
-}
-
-/// Batches are encoded beside reading, one of a file at a time.
-#[derive(Debug)]
-enum Encoding {
-    Idle(Box<Encoder>),
-    Busy(AbortOnDropHandle<Result<Box<Encoder>>>),
-    /// The file is unusable.
-    Lost,
-}
-
-#[derive(Debug)]
-struct Encoder {
-    parquet: ArrowWriter<Vec<u8>>,
-    sink: Writer,
-    written_bytes: u64,
-}
-
-impl Encoder {
-    async fn drain(&mut self) -> Result<()> {
-        let ready = std::mem::take(self.parquet.inner_mut());
-        if !ready.is_empty() {
-            self.written_bytes += ready.len() as u64;
-            self.sink.write(Bytes::from(ready)).await?;
-        }
-        Ok(())
-    }
-}
-
-impl Encoding {
-    /// Waits for the batch that is being encoded.
-    async fn take(&mut self) -> Result<Box<Encoder>> {
-        match std::mem::replace(self, Self::Lost) {
-            Self::Idle(encoder) => Ok(encoder),
-            Self::Busy(task) => task.await.context("an encoding was lost")?,
-            Self::Lost => bail!("an earlier write failed"),
-        }
-    }
 }
 
 /// A file that is complete, but not visible.
@@ -168,6 +127,7 @@ impl OpenFile {
             .set_column_statistics_enabled(raw, EnabledStatistics::None)
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .set_max_row_group_row_count(Some(ROW_GROUP_RECORDS))
+            .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
             .set_created_by(format!("anabranch {}", env!("CARGO_PKG_VERSION")))
             .build();
         // Without the embedded Arrow schema the file is plain Parquet, the same for every reader.
@@ -178,8 +138,8 @@ impl OpenFile {
             uuid,
             temporary,
             columns: source.columns_fingerprint(),
-            decoder: Decoder::new(source, Wanted::Archive),
-            encoding: Encoding::Idle(Box::new(Encoder { parquet, sink, written_bytes: 0 })),
+            waiting: RawBatch::default(),
+            encoding: Encoding::new(Decoder::new(source, Wanted::Archive), parquet, sink),
             size_bytes: 0,
             records: 0,
             first: None,
@@ -216,12 +176,12 @@ impl OpenFile {
     /// # Errors
     /// When the warehouse fails: the file is unusable.
     pub async fn push<'a>(&mut self, record: &RawRecord<'_>, headers: impl IntoIterator<Item = (&'a str, Option<&'a [u8]>)>) -> Result<()> {
-        self.decoder.push(record, headers);
+        self.waiting.push(record, headers);
         self.first.get_or_insert(Offset(record.offset));
         self.end = Offset(record.offset).next();
         self.records += 1;
-        if self.decoder.len() >= BATCH_RECORDS {
-            self.encode().await?;
+        if self.waiting.is_full() {
+            self.size_bytes = self.encoding.begin(&mut self.waiting).await?;
         }
         Ok(())
     }
@@ -229,23 +189,6 @@ impl OpenFile {
     /// The partition was read up to `position`, markers passed.
     pub fn pass(&mut self, position: Offset) {
         self.end = position.max(self.end);
-    }
-
-    async fn encode(&mut self) -> Result<()> {
-        if self.decoder.is_empty() {
-            return Ok(());
-        }
-        let mut encoder = self.encoding.take().await?;
-        self.size_bytes = encoder.written_bytes + encoder.parquet.in_progress_size() as u64;
-        let batch = self.decoder.finish()?;
-        let runtime = Handle::current();
-        let task = spawn_blocking(move || {
-            encoder.parquet.write(&batch)?;
-            runtime.block_on(encoder.drain())?;
-            Ok(encoder)
-        });
-        self.encoding = Encoding::Busy(AbortOnDropHandle::new(task));
-        Ok(())
     }
 
     /// Completes the file. From here on it holds `[start, end)` and nothing else.
@@ -257,7 +200,9 @@ impl OpenFile {
     /// When no record was pushed: a range without records becomes part of the next file's.
     pub async fn seal(mut self) -> Result<SealedFile> {
         assert!(self.records > 0, "a file without records is never sealed");
-        self.encode().await?;
+        if !self.waiting.is_empty() {
+            self.encoding.begin(&mut self.waiting).await?;
+        }
         self.complete(None).await
     }
 
@@ -272,7 +217,6 @@ impl OpenFile {
     }
 
     async fn complete(mut self, more: Option<KeyValue>) -> Result<SealedFile> {
-        let mut encoder = self.encoding.take().await?;
         let entries = [
             ("anabranch.format", format::ARCHIVE.to_string()),
             ("anabranch.topic", self.name.topic.clone()),
@@ -282,20 +226,15 @@ impl OpenFile {
             ("anabranch.uuid", self.uuid.to_string()),
             ("anabranch.columns", self.columns.to_string()),
         ];
-        for entry in entries.map(|(key, value)| KeyValue::new(key.to_owned(), value)).into_iter().chain(more) {
-            encoder.parquet.append_key_value_metadata(entry);
-        }
-        // The last row group is compressed here.
-        let mut encoder = spawn_blocking(move || encoder.parquet.finish().map(|_| encoder)).await??;
-        encoder.drain().await?;
-        encoder.sink.close().await?;
+        let footer = entries.map(|(key, value)| KeyValue::new(key.to_owned(), value)).into_iter().chain(more).collect();
+        let size_bytes = self.encoding.complete(footer).await?;
         Ok(SealedFile {
             range: OffsetRange { start: self.name.start, end: self.end },
             name: self.name,
             uuid: self.uuid,
             temporary: self.temporary,
             records: self.records,
-            size_bytes: encoder.written_bytes,
+            size_bytes,
         })
     }
 
@@ -304,7 +243,7 @@ impl OpenFile {
         let Self { mut encoding, temporary, .. } = self;
         // The janitor removes what cannot be removed now.
         if let Ok(mut encoder) = encoding.take().await {
-            drop(encoder.sink.close().await);
+            drop(encoder.close().await);
         }
         drop(warehouse.remove(&temporary).await);
     }

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use super::parts::part_of;
 
 /// Groups that a run holds in memory while it reads, of all views, and again while it writes parts; about 1 kB each.
-pub(super) const GROUPS_IN_MEMORY: usize = 200_000;
+pub(super) const GROUPS_IN_MEMORY: usize = 100_000;
 
 /// Takes groups while the archive is read.
 pub(super) struct Collector<'a> {
