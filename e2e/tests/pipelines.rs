@@ -37,6 +37,27 @@ async fn an_empty_topic_has_versions_and_silent_partitions_stop_nobody() -> Resu
     Ok(())
 }
 
+/// Beside production a test: the same definitions, the same topic, another database and warehouse.
+#[tokio::test]
+async fn two_installations_read_one_topic_whole() -> Result<()> {
+    create_topic("shared", 4).await?;
+    produce("shared", 0, &[click("a"), click("b")])?;
+    let (mut first, mut second) = (Stage::new("shared_first").await?, Stage::new("shared_second").await?);
+    for stage in [&mut first, &mut second] {
+        stage.pipeline(&pipeline("shared", "earliest", "page"))?;
+    }
+    let (one, other) = (first.start(&["run"])?, second.start(&["run"])?);
+    for partition in 0..4 {
+        produce("shared", partition, &[click("a")])?;
+    }
+    for (stage, process) in [(&first, &one), (&second, &other)] {
+        assert_eq!(pages(process, 6).await?, [("a".to_owned(), 5), ("b".to_owned(), 1)]);
+        recompute(stage)?;
+        assert_eq!(pages(process, 6).await?, [("a".to_owned(), 5), ("b".to_owned(), 1)]);
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_source_that_starts_at_the_latest_offset_leaves_out_what_was_before() -> Result<()> {
     let mut stage = Stage::new("latest").await?;

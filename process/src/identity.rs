@@ -56,6 +56,14 @@ pub async fn settle(client: &Client, warehouse: &Warehouse) -> Result<Uuid> {
     }
 }
 
+/// The incarnation of a database that was settled.
+///
+/// # Errors
+/// When PostgreSQL does not answer, or was never settled.
+pub async fn of(client: &Client) -> Result<Uuid> {
+    Ok(client.query_one("SELECT incarnation FROM identity", &[]).await.context("read the identity of the database")?.get(0))
+}
+
 async fn read(warehouse: &Warehouse) -> Result<Option<Uuid>> {
     let content = match warehouse.read(layout::IDENTITY).await {
         Err(WarehouseError::NotFound(_)) => return Ok(None),

@@ -26,6 +26,7 @@ use rdkafka::{
     types::RDKafkaRespErr,
 };
 use thiserror::Error;
+use uuid::Uuid;
 
 use crate::{
     failure::{Refused, Unreachable},
@@ -213,15 +214,16 @@ pub fn watermarks(settings: &Kafka, topic: &str) -> Result<BTreeMap<Partition, O
 }
 
 impl GroupConsumer {
-    /// Joins the group of `layer` for `source`.
+    /// Joins the group of `layer` for `source` of the installation `incarnation`: another one that reads the same topic on the
+    /// same cluster gets every partition, too.
     ///
     /// # Errors
     /// When the client properties are wrong.
-    pub fn join(settings: &Kafka, layer: &str, source: &str, topic: &str) -> Result<Self> {
+    pub fn join(settings: &Kafka, layer: &str, source: &str, topic: &str, incarnation: Uuid) -> Result<Self> {
         let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned());
         // Two workers of one source on one host need names of their own.
         let instance = settings.client.get("group.instance.id").cloned().unwrap_or_else(host);
-        let group = format!("anabranch-{layer}-{source}");
+        let group = group_name(layer, source, incarnation);
         let consumer: BaseConsumer<Events> = client_config(settings)
             .set("group.id", &group)
             .set("group.instance.id", format!("{instance}-{layer}-{source}"))
@@ -408,6 +410,13 @@ impl GroupConsumer {
             drop(self.consumer.commit(&list, rdkafka::consumer::CommitMode::Async));
         }
     }
+}
+
+/// The name of a layer's group for a source: readable, and of one installation alone.
+#[must_use]
+pub fn group_name(layer: &str, source: &str, incarnation: Uuid) -> String {
+    let (installation, ..) = incarnation.as_fields();
+    format!("anabranch-{layer}-{source}-{installation:08x}")
 }
 
 /// A record as decoding takes it.

@@ -20,6 +20,7 @@ use anabranch_process::{
         answered,
         definitions::{self, SourceDefinitions},
     },
+    identity,
     kafka::{self, GroupConsumer, Lost, Polled, Rebalance},
 };
 use anyhow::{Context, Result, bail};
@@ -82,7 +83,8 @@ impl Worker {
         let (client, flushing) = (Self::connect(&runtime, catalog)?, Self::connect(&runtime, catalog)?);
         let definitions = runtime.block_on(definitions::load(&client, source))?;
         runtime.block_on(kafka::check_topic(&settings.kafka, &definitions.source.topic))?;
-        let consumer = GroupConsumer::join(&settings.kafka, "speed", source, &definitions.source.topic)?;
+        let incarnation = runtime.block_on(identity::of(&client))?;
+        let consumer = GroupConsumer::join(&settings.kafka, "speed", source, &definitions.source.topic, incarnation)?;
         info!(source, topic = definitions.source.topic, "started speed worker");
         let flusher = Flusher::new(&runtime, flushing, Duration::from_millis(settings.speed.flush_ms));
         let mut worker = Self {

@@ -18,7 +18,7 @@ use anabranch_core::{
 use anabranch_process::{
     Catalog, Settings, Warehouse,
     catalog::{answered, definitions, rows},
-    crash,
+    crash, identity,
     kafka::{self, GroupConsumer, Lost, Polled, Rebalance},
 };
 use anyhow::{Context, Result};
@@ -74,7 +74,8 @@ impl<'a> Archiver<'a> {
         let client = runtime.block_on(catalog.connect())?;
         let loaded = runtime.block_on(definitions::load(&client, source))?;
         runtime.block_on(kafka::check_topic(&settings.kafka, &loaded.source.topic))?;
-        let consumer = GroupConsumer::join(&settings.kafka, "archive", source, &loaded.source.topic)?;
+        let incarnation = runtime.block_on(identity::of(&client))?;
+        let consumer = GroupConsumer::join(&settings.kafka, "archive", source, &loaded.source.topic, incarnation)?;
         info!(source, topic = loaded.source.topic, "started archiver");
         let (slots, stopped) = (BTreeMap::new(), BTreeMap::new());
         let (source, definitions) = (loaded.source, loaded.number);
