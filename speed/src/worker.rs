@@ -1,8 +1,8 @@
 //! One worker: one consumer of one source, with transactions of its own.
 //!
 //! One thread, in this order, again and again: answer the group, open an epoch where there is none, poll and decode, fold,
-//! begin a flush. A flush takes what changed out of the states and is written beside the reading; whatever else looks at
-//! positions or the database waits until it has ended. So there is never more than one truth in between.
+//! begin a flush. A flush takes what changed out of the states and is written beside the reading; the next flush, and whatever
+//! opens or closes an epoch, waits until it has ended.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anabranch_core::protocol::EpochId;
 use anabranch_process::catalog::answered;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tokio::runtime::Handle;
 use tokio_postgres::Client;
 use tokio_util::task::AbortOnDropHandle;
@@ -51,7 +51,7 @@ impl Flusher {
     /// Those of the flush before.
     pub(super) fn begin(&mut self, source: &str, epoch: EpochId, changes: Changes) -> Result<()> {
         self.finish()?;
-        let State::Idle(mut client) = std::mem::replace(&mut self.state, State::Lost) else { return Ok(()) };
+        let State::Idle(mut client) = std::mem::replace(&mut self.state, State::Lost) else { bail!("an earlier flush was lost") };
         let (began, interval, source) = (Instant::now(), self.interval, source.to_owned());
         let task = self.runtime.spawn(async move {
             let result = flush(&mut client, &source, epoch, &changes).await;
