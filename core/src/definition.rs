@@ -4,24 +4,37 @@
 //! |---|---|
 //! | [`parse`] | SQL files → [`Pipeline`], or the first mistake with its place |
 //! | `source` | `CREATE TABLE` → [`Source`] |
+//! | `options` | what stands in WITH and OPTIONS |
 //! | `view` | `CREATE MATERIALIZED VIEW` → [`View`] |
+//! | `tables` | FROM and JOIN: the columns that a view may name |
+//! | `aggregate` | aggregates and expressions over them → [`Measure`] |
+//! | `comments` | `COMMENT ON` |
 //! | `scalar` | SQL expressions → typed [`Expr`] |
+//! | `typing` | which types a function takes |
+//! | [`function`] | the table of functions, and their documents |
 //! | [`expression`] | the typed expressions themselves |
 //! | [`error`] | a mistake with file, line, column and caret |
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::{BTreeMap, BTreeSet}, fmt};
 
 use serde::{Deserialize, Serialize};
 
+mod aggregate;
+mod comments;
 pub mod error;
 pub mod expression;
+pub mod function;
+mod options;
 mod parse;
 mod scalar;
 mod source;
+mod tables;
+mod typing;
 mod view;
 
 pub use error::{DefinitionError, File};
-pub use expression::{DataType, Expr, Function, Granularity, Literal, Node};
+pub use expression::{DataType, Expr, Granularity, Literal, MAX_PRECISION, MAX_SUMMED_PRECISION, Node};
+pub use function::Function;
 pub use parse::parse;
 
 /// Hash of a view's resolved definition, of its source's columns and of the program's semantics; 32 hexadecimal digits.
@@ -52,6 +65,8 @@ impl fmt::Display for Fingerprint {
 pub struct Pipeline {
     /// The sources, by name.
     pub sources: Vec<Source>,
+    /// The references, by name.
+    pub references: Vec<Source>,
     /// The views, the built-in ones included, by name.
     pub views: Vec<View>,
 }
@@ -63,25 +78,55 @@ impl Pipeline {
         self.sources.iter().find(|source| source.name == name)
     }
 
+    /// The reference of that name.
+    #[must_use]
+    pub fn reference(&self, name: &str) -> Option<&Source> {
+        self.references.iter().find(|reference| reference.name == name)
+    }
+
+    /// The same with the references' contents, by name: what their views compute depends on it.
+    #[must_use]
+    pub fn with_contents(mut self, contents: &BTreeMap<String, String>) -> Self {
+        let fill = |table: &mut Source| {
+            if let (Some(files), Some(content)) = (&mut table.files, contents.get(&table.name)) {
+                files.content = Some(content.clone());
+            }
+        };
+        self.references.iter_mut().for_each(fill);
+        for view in &mut self.views {
+            fill(&mut view.source);
+            view.joins.iter_mut().for_each(|join| fill(&mut join.reference));
+            view.fingerprint = view::fingerprint(view);
+        }
+        self
+    }
+
     /// The views over a source.
     pub fn views_of<'a>(&'a self, source: &'a str) -> impl Iterator<Item = &'a View> {
         self.views.iter().filter(move |view| view.source.name == source)
     }
 }
 
-/// A Kafka topic with its columns.
+/// A Kafka topic with its columns; or a reference: a table of files, with theirs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Source {
     /// The name in SQL, in the warehouse and in the catalog.
     pub name: String,
-    /// The Kafka topic.
+    /// COMMENT ON TABLE.
+    pub comment: Option<String>,
+    /// The Kafka topic; empty for a reference.
     pub topic: String,
+    /// Where the rows of a reference are; nothing for a topic.
+    pub files: Option<Files>,
     /// The columns: first those of the JSON members, then the generated ones, each in the order of the definition.
     pub columns: Vec<Column>,
     /// The column that says when an event happened; `last` orders by it.
     pub event_time: Option<String>,
-    /// How TIMESTAMP members are written (strftime); RFC 3339 without it.
-    pub timestamp_format: Option<String>,
+    /// How TIMESTAMP members are written, where their column does not say: strftime, `epoch_s`, `epoch_ms` or `epoch_us`,
+    /// tried one after the other; RFC 3339 without any.
+    pub timestamp_formats: Vec<String>,
+    /// Whether strings that are numbers (or true, false) pass where a number (or BOOLEAN) is declared.
+    pub lenient: bool,
     /// Where a partition begins that was never read.
     pub start: Start,
     /// Records with a longer value are rejected.
@@ -98,7 +143,15 @@ impl Source {
     /// Hash of what decoding depends on: files with another one are decoded anew from their raw values.
     #[must_use]
     pub fn columns_fingerprint(&self) -> Fingerprint {
-        Fingerprint::of(&(&self.columns, &self.timestamp_format, self.max_record_bytes))
+        let mut columns = self.columns.clone();
+        columns.iter_mut().for_each(|column| column.comment = None);
+        Fingerprint::of(&(columns, &self.timestamp_formats, self.lenient, self.max_record_bytes))
+    }
+
+    /// How the TIMESTAMP members of a column are written.
+    #[must_use]
+    pub fn formats_of<'a>(&'a self, column: &'a Column) -> &'a [String] {
+        if column.timestamp_formats.is_empty() { &self.timestamp_formats } else { &column.timestamp_formats }
     }
 
     /// The name of the built-in view that counts rejected records.
@@ -106,6 +159,31 @@ impl Source {
     pub fn rejected_view(&self) -> String {
         format!("{}_rejected", self.name)
     }
+}
+
+/// The files of a reference.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Files {
+    /// How they are written.
+    pub format: FileFormat,
+    /// A file, a folder or a pattern with `*`, on this machine or `hdfs://…`.
+    pub path: String,
+    /// Whether of several rows with one join key the first counts; they are refused without.
+    pub unique_first: bool,
+    /// The hash of what is in them, by which the warehouse keeps its copy; nothing before they were read.
+    pub content: Option<String>,
+}
+
+/// How the files of a reference are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileFormat {
+    /// One JSON object a line.
+    Json,
+    /// Comma-separated, with a line of names.
+    Csv,
+    /// Parquet.
+    Parquet,
 }
 
 /// Where a partition begins that was never read; decided once.
@@ -123,8 +201,14 @@ pub enum Start {
 /// A column of a source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Column {
-    /// Its name, and that of its JSON member.
+    /// Its name, and that of its JSON member where it has no path.
     pub name: String,
+    /// COMMENT ON COLUMN.
+    pub comment: Option<String>,
+    /// The members on the way to its value, the outermost first; empty: the member of its name.
+    pub path: Vec<String>,
+    /// How its times are written; empty: as the source says.
+    pub timestamp_formats: Vec<String>,
     /// Its type.
     pub data_type: DataType,
     /// Whether a record without it is rejected.
@@ -151,15 +235,26 @@ pub const DECODE_ERROR: &str = "decode_error";
 /// Names that no declared column may have.
 pub const RESERVED_COLUMNS: [&str; 7] = [KAFKA_PARTITION, KAFKA_OFFSET, KAFKA_TIMESTAMP, KAFKA_KEY, KAFKA_HEADERS, KAFKA_VALUE, DECODE_ERROR];
 
-/// An aggregate view.
+/// A view: groups of records with their measures, or single records.
+///
+/// A row view is the special case whose groups are single records: it groups by partition, offset and all its columns, and
+/// its one measure counts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct View {
     /// Its name in SQL and in the API.
     pub name: String,
+    /// COMMENT ON MATERIALIZED VIEW.
+    pub comment: Option<String>,
+    /// COMMENT ON COLUMN, by column.
+    pub column_comments: BTreeMap<String, String>,
     /// The hash of all below.
     pub fingerprint: Fingerprint,
-    /// The source, as it was when the view was defined.
+    /// The source, as it was when the view was defined; a reference for a view over that alone.
     pub source: Source,
+    /// The references that its records are joined to, in order.
+    pub joins: Vec<Join>,
+    /// Whether it is a row view.
+    pub is_rows: bool,
     /// Its own text.
     pub sql: String,
     /// Whether it folds the rejected records instead of the good ones.
@@ -183,18 +278,55 @@ impl View {
         let mut needed: BTreeSet<String> = BTreeSet::from([DECODE_ERROR.to_owned()]);
         let bucket = self.bucket.iter().map(|bucket| &bucket.time);
         let arguments = self.accumulators.iter().filter_map(|accumulator| accumulator.argument.as_ref());
-        for expression in bucket.chain(self.dimensions.iter().map(|dimension| &dimension.expression)).chain(arguments).chain(&self.filter) {
+        let keys = self.joins.iter().flat_map(|join| join.on.iter().map(|(key, _)| key));
+        for expression in bucket.chain(self.dimensions.iter().map(|dimension| &dimension.expression)).chain(arguments).chain(&self.filter).chain(keys) {
             expression.collect_columns(&mut needed);
         }
-        if self.accumulators.iter().any(|accumulator| accumulator.kind == AccumulatorKind::Last) {
+        // Columns of references come from the join.
+        needed.retain(|name| !name.contains('.'));
+        if self.needs_position() {
             needed.extend([KAFKA_PARTITION.to_owned(), KAFKA_OFFSET.to_owned()]);
             needed.extend(self.source.event_time.clone());
         }
         needed
     }
+
+    /// The names of its columns: bucket, dimensions, measures.
+    pub fn column_names(&self) -> impl Iterator<Item = &str> {
+        let bucket = self.bucket.iter().map(|bucket| bucket.name.as_str());
+        let dimensions = self.dimensions.iter().map(|dimension| dimension.name.as_str());
+        bucket.chain(dimensions).chain(self.measures.iter().map(|measure| measure.name.as_str()))
+    }
+
+    /// Whether an accumulator asks which record came first or last.
+    #[must_use]
+    pub fn needs_position(&self) -> bool {
+        self.accumulators.iter().any(|accumulator| matches!(accumulator.kind, AccumulatorKind::First | AccumulatorKind::Last))
+    }
 }
 
-/// `date_trunc(granularity, time) AS name`.
+/// A reference that the records of a view are joined to, on equal keys. NULL equals nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Join {
+    /// What its columns are called by: `alias.column`.
+    pub alias: String,
+    /// The reference.
+    pub reference: Source,
+    /// INNER: a record without a match is left out. LEFT: its columns of the reference are NULL.
+    pub inner: bool,
+    /// Pairs of a key of the record and a column of the reference.
+    pub on: Vec<(Expr, String)>,
+}
+
+impl Join {
+    /// The name that a column of the reference has in expressions.
+    #[must_use]
+    pub fn column(&self, name: &str) -> String {
+        format!("{}.{name}", self.alias)
+    }
+}
+
+/// `date_trunc(granularity, time) AS name`, `date_bin(interval, time, origin) AS name`, or the time of a row view.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bucket {
     /// The name of the column.
@@ -202,7 +334,46 @@ pub struct Bucket {
     /// The time that is truncated.
     pub time: Expr,
     /// To what.
-    pub granularity: Granularity,
+    pub width: Width,
+}
+
+/// How wide the buckets of a view are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Width {
+    /// A unit of the calendar.
+    Calendar(Granularity),
+    /// A fixed length, counted from an origin; both in microseconds.
+    Every {
+        /// The length.
+        micros: i64,
+        /// A time at which a bucket begins.
+        origin: i64,
+    },
+    /// Every time is its own.
+    Exact,
+}
+
+impl Width {
+    /// Whether each of these buckets lies in one bucket of `granularity`.
+    #[must_use]
+    pub fn makes(self, granularity: Granularity) -> bool {
+        const DAY: i64 = 86_400_000_000;
+        // 1970-01-05 was a Monday.
+        const MONDAY: i64 = 4 * DAY;
+        let falls = |micros: i64, origin: i64, unit: i64, start: i64| unit % micros == 0 && (start - origin).rem_euclid(micros) == 0;
+        match self {
+            Self::Exact => true,
+            Self::Calendar(finer) => granularity.is_made_of(finer),
+            Self::Every { micros, origin } => match granularity {
+                Granularity::Second => falls(micros, origin, 1_000_000, 0),
+                Granularity::Minute => falls(micros, origin, 60_000_000, 0),
+                Granularity::Hour => falls(micros, origin, 3_600_000_000, 0),
+                Granularity::Week => falls(micros, origin, 7 * DAY, MONDAY),
+                Granularity::Day | Granularity::Month | Granularity::Quarter | Granularity::Year => falls(micros, origin, DAY, 0),
+            },
+        }
+    }
 }
 
 /// An expression of GROUP BY.
@@ -243,8 +414,15 @@ pub enum AccumulatorKind {
     Min,
     /// The largest value.
     Max,
+    /// The value of the record that is first by (event time, partition, offset).
+    First,
     /// The value of the record that is last by (event time, partition, offset).
     Last,
+    /// The distinct values themselves, up to a limit; past that the cell is an error.
+    Values {
+        /// The most values of a group.
+        limit: usize,
+    },
     /// `HyperLogLog` registers.
     Distinct,
     /// A log-bucket histogram.
@@ -263,7 +441,7 @@ pub struct Measure {
 }
 
 /// How a measure comes from the states of its group; the numbers are indexes of accumulators.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Formula {
     /// The state's own value.
@@ -282,10 +460,17 @@ pub enum Formula {
         /// The rank.
         rank: f64,
     },
+    /// An expression over aggregates, computed anew after every merge.
+    Derived {
+        /// The aggregates, without derived ones.
+        inputs: Vec<Self>,
+        /// The expression; its columns are called by their place in `inputs`.
+        expression: Expr,
+    },
 }
 
 /// How far a measure's value may be from the truth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Exactness {
     /// Not at all.
@@ -300,10 +485,14 @@ impl View {
     /// How exact a measure of this view is.
     #[must_use]
     pub fn exactness(&self, measure: &Measure) -> Exactness {
-        let kind = |index: usize| self.accumulators.get(index);
-        match measure.formula {
+        self.exactness_of(&measure.formula)
+    }
+
+    fn exactness_of(&self, formula: &Formula) -> Exactness {
+        match formula {
             Formula::Percentile { .. } => Exactness::Approximate,
-            Formula::Value(index) | Formula::Mean { sum: index, .. } => match kind(index) {
+            Formula::Derived { inputs, .. } => inputs.iter().map(|input| self.exactness_of(input)).max().unwrap_or(Exactness::Exact),
+            Formula::Value(index) | Formula::Mean { sum: index, .. } => match self.accumulators.get(*index) {
                 Some(Accumulator { kind: AccumulatorKind::Distinct | AccumulatorKind::Histogram, .. }) => Exactness::Approximate,
                 Some(accumulator) if accumulator.kind == AccumulatorKind::Sum && accumulator.argument_type() == Some(DataType::Double) => Exactness::Rounded,
                 _ => Exactness::Exact,

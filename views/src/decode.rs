@@ -10,16 +10,16 @@
 
 use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
-use anabranch_core::definition::{DECODE_ERROR, DataType, KAFKA_HEADERS, KAFKA_KEY, KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, KAFKA_VALUE, Source};
+use anabranch_core::definition::{Column, DECODE_ERROR, DataType, KAFKA_HEADERS, KAFKA_KEY, KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, KAFKA_VALUE, Source};
 use arrow::{
     array::{
-        ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Float64Builder, Int64Builder, ListBuilder, RecordBatch, StringBuilder,
+        ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Builder, ListBuilder, RecordBatch, StringBuilder,
         StringViewBuilder, StructBuilder, TimestampMicrosecondBuilder,
     },
     datatypes::{DataType as Arrow, Field, Fields, Schema},
 };
 
-use self::slot::{Members, RecordSeed, Slot};
+use self::slot::{Members, RecordSeed, Slot, Spec};
 use crate::{
     evaluate::{self, EvaluateError},
     value::arrow_type,
@@ -61,12 +61,12 @@ pub struct Decoder {
     wanted: Wanted,
     /// The columns that come from JSON members.
     members: Members,
-    /// Their types, in the same order, and whether NULL is refused.
-    types: Vec<DataType>,
+    /// What they must be, in the same order, whether NULL is refused, and their names.
+    specs: Vec<Spec>,
     not_null: Vec<bool>,
+    names: Vec<String>,
     /// The values of one record; kept for their memory alone.
     slots: Vec<Slot<'static>>,
-    time_format: TimeFormat,
     columns: Vec<Option<Builder>>,
     partitions: Int64Builder,
     offsets: Int64Builder,
@@ -92,12 +92,14 @@ impl Decoder {
             Wanted::Columns(names) => Some(evaluate::inputs(source, names)),
         };
         let is_wanted = |name: &String| inputs.as_ref().is_none_or(|inputs| inputs.contains(name));
+        let paths = declared.iter().map(|column| if column.path.is_empty() { std::slice::from_ref(&column.name) } else { column.path.as_slice() });
+        let spec = |column: &&Column| Spec { data_type: column.data_type, formats: TimeFormat::all(source.formats_of(column)), lenient: source.lenient };
         Self {
-            members: Members::new(declared.iter().map(|column| column.name.clone())),
+            members: Members::new(paths),
             not_null: declared.iter().map(|column| column.not_null).collect(),
+            names: declared.iter().map(|column| column.name.clone()).collect(),
             slots: Vec::with_capacity(declared.len()),
-            types: declared.iter().map(|column| column.data_type).collect(),
-            time_format: TimeFormat::new(source.timestamp_format.as_deref()),
+            specs: declared.iter().map(spec).collect(),
             columns: declared.iter().map(|column| is_wanted(&column.name).then(|| Builder::new(column.data_type))).collect(),
             partitions: Int64Builder::new(),
             offsets: Int64Builder::new(),
@@ -158,15 +160,15 @@ impl Decoder {
             return Err("oversized".into());
         }
         let text = std::str::from_utf8(value).map_err(|_| "not UTF-8")?;
-        slots.resize_with(self.types.len(), || Slot::Null);
-        RecordSeed { types: &self.types, members: &mut self.members, time_format: &self.time_format }.read(text, slots)?;
+        slots.resize_with(self.specs.len(), || Slot::Null);
+        RecordSeed { specs: &self.specs, members: &mut self.members }.read(text, slots)?;
         for (index, (slot, not_null)) in slots.iter().zip(&self.not_null).enumerate() {
             let reason = match slot {
                 Slot::Wrong(reason) => reason,
                 Slot::Null if *not_null => "missing",
                 _ => continue,
             };
-            return Err(format!("{reason}: {}", self.members.name(index)).into());
+            return Err(format!("{reason}: {}", self.names.get(index).map_or("", String::as_str)).into());
         }
         Ok(())
     }
@@ -262,6 +264,7 @@ enum Builder {
     Boolean(BooleanBuilder),
     BigInt(Int64Builder),
     Double(Float64Builder),
+    Decimal(Decimal128Builder),
     Text(StringViewBuilder),
     Date(Date32Builder),
     Timestamp(TimestampMicrosecondBuilder),
@@ -271,7 +274,8 @@ impl Builder {
     fn new(data_type: DataType) -> Self {
         match data_type {
             DataType::Boolean => Self::Boolean(BooleanBuilder::new()),
-            DataType::BigInt | DataType::Decimal => Self::BigInt(Int64Builder::new()),
+            DataType::BigInt => Self::BigInt(Int64Builder::new()),
+            DataType::Decimal { .. } => Self::Decimal(Decimal128Builder::new().with_data_type(arrow_type(data_type))),
             DataType::Double => Self::Double(Float64Builder::new()),
             DataType::Text => Self::Text(StringViewBuilder::new()),
             DataType::Date => Self::Date(Date32Builder::new()),
@@ -284,6 +288,7 @@ impl Builder {
             (Self::Boolean(builder), Slot::Boolean(value)) => builder.append_value(*value),
             (Self::BigInt(builder), Slot::BigInt(value)) => builder.append_value(*value),
             (Self::Double(builder), Slot::Double(value)) => builder.append_value(*value),
+            (Self::Decimal(builder), Slot::Decimal(value)) => builder.append_value(*value),
             (Self::Text(builder), Slot::Text(value)) => builder.append_value(value),
             (Self::Date(builder), Slot::Date(value)) => builder.append_value(*value),
             (Self::Timestamp(builder), Slot::Timestamp(value)) => builder.append_value(*value),
@@ -296,6 +301,7 @@ impl Builder {
             Self::Boolean(builder) => builder.append_null(),
             Self::BigInt(builder) => builder.append_null(),
             Self::Double(builder) => builder.append_null(),
+            Self::Decimal(builder) => builder.append_null(),
             Self::Text(builder) => builder.append_null(),
             Self::Date(builder) => builder.append_null(),
             Self::Timestamp(builder) => builder.append_null(),
@@ -307,6 +313,7 @@ impl Builder {
             Self::Boolean(builder) => Arc::new(builder.finish()),
             Self::BigInt(builder) => Arc::new(builder.finish()),
             Self::Double(builder) => Arc::new(builder.finish()),
+            Self::Decimal(builder) => Arc::new(builder.finish()),
             Self::Text(builder) => Arc::new(builder.finish()),
             Self::Date(builder) => Arc::new(builder.finish()),
             Self::Timestamp(builder) => Arc::new(builder.finish()),

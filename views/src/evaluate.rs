@@ -1,13 +1,14 @@
-//! Columns → columns, by Polars.
+//! Columns → columns: by Polars what it computes fast and as PostgreSQL does, all else value by value.
 //!
 //! | file | what |
 //! |---|---|
+//! | `evaluate/rows.rs` | expressions value by value |
 //! | `evaluate/bridge.rs` | Arrow ↔ Polars without copying |
 //! | `evaluate/compile.rs` | typed expressions → Polars expressions |
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use anabranch_core::definition::{AccumulatorKind, Bucket, DECODE_ERROR, Expr, KAFKA_OFFSET, KAFKA_PARTITION, Node, Source, View};
+use anabranch_core::definition::{Bucket, DECODE_ERROR, DataType, Expr, Function, KAFKA_OFFSET, KAFKA_PARTITION, Literal, Node, Source, View, Width};
 use arrow::{
     array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringViewBuilder},
     compute,
@@ -17,10 +18,14 @@ use arrow::{
 use polars::prelude::IntoLazy;
 use thiserror::Error;
 
-use crate::value::arrow_type;
+use crate::{
+    lookup::{self, Lookups},
+    value::arrow_type,
+};
 
 mod bridge;
 mod compile;
+mod rows;
 
 /// The program is wrong: a definition that was checked cannot be evaluated.
 #[derive(Debug, Error)]
@@ -31,6 +36,12 @@ pub enum EvaluateError {
     /// Arrow refused.
     #[error("arrow: {0}")]
     Arrow(#[from] ArrowError),
+    /// The rows of a reference are not there.
+    #[error("the rows of the reference {0} are not loaded")]
+    Reference(String),
+    /// A reference has more rows than can be counted in 32 bits.
+    #[error("the reference {0} has more than 4,294,967,295 rows")]
+    TooManyRows(String),
 }
 
 /// The declared columns that must be built so that `names` can be computed, and every generated column checked.
@@ -48,7 +59,7 @@ pub(crate) fn inputs(source: &Source, names: &BTreeSet<String>) -> BTreeSet<Stri
 
 /// Whether a generated column can reject a record, so that it is computed although nobody wants it.
 fn must_check(column: &anabranch_core::definition::Column) -> bool {
-    column.generated.as_ref().is_some_and(|expression| column.not_null || compile::can_fail(expression))
+    column.generated.as_ref().is_some_and(|expression| column.not_null || rows::can_fail(expression))
 }
 
 /// Adds the generated columns (the `wanted` ones; all without that) behind the others.
@@ -62,23 +73,10 @@ pub(crate) fn generate(source: &Source, wanted: Option<&BTreeSet<String>>, mut b
         if !is_wanted && !must_check(column) {
             continue;
         }
-        let compiled = compile::compile(expression);
-        let mut names = BTreeSet::new();
-        expression.collect_columns(&mut names);
-        let frame = bridge::to_frame(&columns_named(&batch, &names)?)?;
-        let mut outputs = vec![compiled.value.alias("value")];
-        outputs.extend(compiled.failed.map(|failed| failed.alias("failed")));
-        let evaluated = frame.lazy().select(outputs).collect()?;
-        let values = bridge::from_column(evaluated.column("value")?, &arrow_type(column.data_type))?;
-        let failed = match evaluated.column("failed") {
-            Ok(failed) => Some(bridge::from_column(failed, &arrow::datatypes::DataType::Boolean)?),
-            Err(_) => None,
-        };
-        let values = broadcast(values, batch.num_rows())?;
+        let (values, failed) = computed(expression, &batch)?;
         batch = append(&batch, &column.name, values)?;
         if let Some(failed) = failed {
-            let failed = broadcast(failed, batch.num_rows())?;
-            batch = reject(&batch, failed.as_boolean(), &format!("cannot be computed: {}", column.name))?;
+            batch = reject(&batch, &failed, &format!("cannot be computed: {}", column.name))?;
         }
         if column.not_null {
             let missing = compute::is_null(batch.column(batch.num_columns() - 1))?;
@@ -86,6 +84,27 @@ pub(crate) fn generate(source: &Source, wanted: Option<&BTreeSet<String>>, mut b
         }
     }
     Ok(batch)
+}
+
+/// The values of an expression, and where it cannot be computed.
+fn computed(expression: &Expr, batch: &RecordBatch) -> Result<(ArrayRef, Option<BooleanArray>), EvaluateError> {
+    if !compile::is_columnar(expression) {
+        let (values, failed) = rows::evaluate(expression, batch)?;
+        return Ok((values, Some(failed)));
+    }
+    let compiled = compile::compile(expression);
+    let mut names = BTreeSet::new();
+    expression.collect_columns(&mut names);
+    let frame = bridge::to_frame(&columns_named(batch, &names)?)?;
+    let mut outputs = vec![compiled.value.alias("value")];
+    outputs.extend(compiled.failed.map(|failed| failed.alias("failed")));
+    let evaluated = frame.lazy().select(outputs).collect()?;
+    let values = bridge::from_column(evaluated.column("value")?, &arrow_type(expression.data_type))?;
+    let failed = match evaluated.column("failed") {
+        Ok(failed) => Some(broadcast(bridge::from_column(failed, &arrow::datatypes::DataType::Boolean)?, batch.num_rows())?.as_boolean().clone()),
+        Err(_) => None,
+    };
+    Ok((broadcast(values, batch.num_rows())?, failed))
 }
 
 /// Polars sees only what an expression names: it need not know the types of all the others.
@@ -160,7 +179,8 @@ pub(crate) struct ViewColumns {
 }
 
 /// Evaluates a view's expressions over a batch. Plain columns stay where they are; the others are one Polars selection.
-pub(crate) fn view_columns(view: &View, batch: &RecordBatch) -> Result<ViewColumns, EvaluateError> {
+pub(crate) fn view_columns(view: &View, batch: &RecordBatch, lookups: &Lookups) -> Result<ViewColumns, EvaluateError> {
+    let batch = &lookup::joined(view, batch, lookups)?;
     let keys = view.dimensions.iter().map(|dimension| &dimension.expression);
     let arguments = view.accumulators.iter().filter_map(|accumulator| accumulator.argument.as_ref());
     let mut values = Values::over(batch);
@@ -176,8 +196,7 @@ pub(crate) fn view_columns(view: &View, batch: &RecordBatch) -> Result<ViewColum
     };
     let get = |asked: Asked| Ok::<_, EvaluateError>(chosen(values.get(asked)?)?);
     let mut arguments = arguments.into_iter().map(get).collect::<Result<Vec<_>, _>>()?.into_iter();
-    let needs_position = view.accumulators.iter().any(|accumulator| accumulator.kind == AccumulatorKind::Last);
-    let position = match view.source.event_time.as_deref().filter(|_| needs_position) {
+    let position = match view.source.event_time.as_deref().filter(|_| view.needs_position()) {
         Some(time) => Some([chosen(values.column(time)?)?, chosen(values.column(KAFKA_PARTITION)?)?, chosen(values.column(KAFKA_OFFSET)?)?]),
         None => None,
     };
@@ -207,25 +226,37 @@ fn selected(view: &View, batch: &RecordBatch, filter: Option<&dyn Array>) -> Res
 
 /// What was asked of [`Values`].
 #[derive(Clone, Copy)]
-enum Asked {
+pub(crate) enum Asked {
     /// A column of the batch, by its index.
     Column(usize),
-    /// Something that is computed.
-    Computed(usize),
+    /// Something that Polars computes.
+    Polars(usize),
+    /// Something that is computed value by value.
+    Rows(usize),
 }
 
 /// Expressions over one batch, computed together.
-struct Values<'a> {
+pub(crate) struct Values<'a> {
     batch: &'a RecordBatch,
     names: BTreeSet<String>,
     expressions: Vec<polars::prelude::Expr>,
-    types: Vec<anabranch_core::definition::DataType>,
-    computed: Vec<ArrayRef>,
+    types: Vec<DataType>,
+    by_polars: Vec<ArrayRef>,
+    by_rows: Vec<ArrayRef>,
+    rows: Vec<Expr>,
 }
 
 impl<'a> Values<'a> {
-    fn over(batch: &'a RecordBatch) -> Self {
-        Self { batch, names: BTreeSet::new(), expressions: Vec::new(), types: Vec::new(), computed: Vec::new() }
+    pub(crate) fn over(batch: &'a RecordBatch) -> Self {
+        Self {
+            batch,
+            names: BTreeSet::new(),
+            expressions: Vec::new(),
+            types: Vec::new(),
+            by_polars: Vec::new(),
+            by_rows: Vec::new(),
+            rows: Vec::new(),
+        }
     }
 
     fn plain(&self, expression: &Expr) -> Option<usize> {
@@ -233,43 +264,61 @@ impl<'a> Values<'a> {
         self.batch.schema_ref().index_of(name).ok()
     }
 
-    fn ask(&mut self, expression: &Expr) -> Asked {
+    pub(crate) fn ask(&mut self, expression: &Expr) -> Asked {
         match self.plain(expression) {
             Some(index) => Asked::Column(index),
-            None => self.ask_polars(expression, compile::compile(expression).value),
+            None if compile::is_columnar(expression) => self.ask_polars(expression, compile::compile(expression).value),
+            None => {
+                self.rows.push(expression.clone());
+                Asked::Rows(self.rows.len() - 1)
+            }
         }
     }
 
     fn ask_bucket(&mut self, bucket: &Bucket) -> Asked {
-        self.ask_polars(&bucket.time, compile::bucket(bucket))
+        let (function, arguments) = match bucket.width {
+            Width::Exact => return self.ask(&bucket.time),
+            Width::Calendar(granularity) if compile::is_columnar(&bucket.time) => return self.ask_polars(&bucket.time, compile::truncated(&bucket.time, granularity)),
+            Width::Calendar(granularity) => (Function::DateTrunc, vec![constant(Literal::Text(granularity.name().to_owned()), DataType::Text), bucket.time.clone()]),
+            Width::Every { micros, origin } => {
+                let (every, origin) = (constant(Literal::BigInt(micros), DataType::BigInt), constant(Literal::Timestamp(origin), DataType::Timestamp));
+                (Function::DateBin, vec![every, bucket.time.clone(), origin])
+            }
+        };
+        self.ask(&Expr { node: Node::Call(function, arguments), data_type: DataType::Timestamp })
     }
 
     fn ask_polars(&mut self, expression: &Expr, compiled: polars::prelude::Expr) -> Asked {
         expression.collect_columns(&mut self.names);
         self.expressions.push(compiled.alias(self.types.len().to_string()));
         self.types.push(expression.data_type);
-        Asked::Computed(self.types.len() - 1)
+        Asked::Polars(self.types.len() - 1)
     }
 
-    fn evaluate(mut self) -> Result<Self, EvaluateError> {
+    pub(crate) fn evaluate(mut self) -> Result<Self, EvaluateError> {
+        for expression in &self.rows {
+            self.by_rows.push(rows::evaluate(expression, self.batch)?.0);
+        }
         if self.expressions.is_empty() {
             return Ok(self);
         }
         let frame = bridge::to_frame(&columns_named(self.batch, &self.names)?)?;
         let evaluated = frame.lazy().select(std::mem::take(&mut self.expressions)).collect()?;
         for (index, data_type) in self.types.iter().enumerate() {
-            let column = bridge::from_column(evaluated.column(&index.to_string())?, &value_type(*data_type))?;
-            self.computed.push(broadcast(column, self.batch.num_rows())?);
+            let column = bridge::from_column(evaluated.column(&index.to_string())?, &arrow_type(*data_type))?;
+            self.by_polars.push(broadcast(column, self.batch.num_rows())?);
         }
         Ok(self)
     }
 
-    fn get(&self, asked: Asked) -> Result<ArrayRef, EvaluateError> {
+    pub(crate) fn get(&self, asked: Asked) -> Result<ArrayRef, EvaluateError> {
         let missing = || ArrowError::SchemaError("an expression was not evaluated".to_owned());
-        Ok(match asked {
-            Asked::Column(index) => Arc::clone(self.batch.columns().get(index).ok_or_else(missing)?),
-            Asked::Computed(index) => Arc::clone(self.computed.get(index).ok_or_else(missing)?),
-        })
+        let array = match asked {
+            Asked::Column(index) => self.batch.columns().get(index),
+            Asked::Polars(index) => self.by_polars.get(index),
+            Asked::Rows(index) => self.by_rows.get(index),
+        };
+        Ok(Arc::clone(array.ok_or_else(missing)?))
     }
 
     fn column(&self, name: &str) -> Result<ArrayRef, EvaluateError> {
@@ -278,10 +327,6 @@ impl<'a> Values<'a> {
     }
 }
 
-/// The Arrow type of an evaluated expression: whole numbers are 64 bits wide before they are summed.
-fn value_type(data_type: anabranch_core::definition::DataType) -> arrow::datatypes::DataType {
-    match data_type {
-        anabranch_core::definition::DataType::Decimal => arrow::datatypes::DataType::Int64,
-        other => arrow_type(other),
-    }
+fn constant(literal: Literal, data_type: DataType) -> Expr {
+    Expr { node: Node::Literal(literal), data_type }
 }

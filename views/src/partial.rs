@@ -7,26 +7,24 @@
 //! Every column is walked once, and nothing is allocated for a row: only for a group.
 
 use anabranch_core::definition::{DataType, View};
-use arrow::{
-    array::{Array, AsArray, BooleanArray, PrimitiveArray, RecordBatch, StringViewArray},
-    datatypes::{ArrowPrimitiveType, Date32Type, Float64Type, Int64Type, TimestampMicrosecondType},
-};
+use arrow::array::RecordBatch;
 use hashbrown::HashTable;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
+    cells::Cells,
     evaluate::{self, EvaluateError, ViewColumns},
     group::{GroupHash, Groups, Row},
+    lookup::Lookups,
     state::State,
-    value::{Value, canonical},
+    value::Value,
 };
 
 /// Folds a batch (of [`Decoder::finish`](crate::decode::Decoder::finish), or of an archive file) for one view.
 ///
 /// # Errors
-/// [`EvaluateError`] only when the program itself is wrong; values never fail.
-pub fn partial(view: &View, batch: &RecordBatch) -> Result<Groups, EvaluateError> {
-    let columns = evaluate::view_columns(view, batch)?;
+/// [`EvaluateError`] when a reference is not among the `lookups`, or the program itself is wrong; values never fail.
+pub fn partial(view: &View, batch: &RecordBatch, lookups: &Lookups) -> Result<Groups, EvaluateError> {
+    let columns = evaluate::view_columns(view, batch, lookups)?;
     let mut groups = Groups::default();
     if columns.rows == 0 {
         return Ok(groups);
@@ -84,7 +82,8 @@ fn folded(view: &View, columns: &ViewColumns, group_of: &[usize], groups: usize)
                 (State::Count(count), None) => *count += 1,
                 (State::Count(count), Some(argument)) => *count += i64::from(argument.is_valid(row)),
                 (_, Some(argument)) if !argument.is_valid(row) => {}
-                (State::Sum(sum), Some(Cells::BigInt(values))) => *sum = Some(sum.unwrap_or(0) + i128::from(values.value(row))),
+                (State::Sum(sum, _), Some(Cells::BigInt(values))) => *sum = Some(sum.unwrap_or(0) + i128::from(values.value(row))),
+                (State::Sum(sum, _), Some(Cells::Decimal(values, _))) => *sum = Some(sum.unwrap_or(0) + values.value(row)),
                 (State::Min(Value::BigInt(least)), Some(Cells::BigInt(values))) => *least = values.value(row).min(*least),
                 (State::Max(Value::BigInt(most)), Some(Cells::BigInt(values))) => *most = values.value(row).max(*most),
                 (state, Some(argument)) => state.add(argument.get(row), position(row)),
@@ -94,91 +93,6 @@ fn folded(view: &View, columns: &ViewColumns, group_of: &[usize], groups: usize)
         states.into_iter()
     };
     view.accumulators.iter().zip(&columns.arguments).map(fold).collect()
-}
-
-/// The typed values of one column.
-enum Cells<'a> {
-    Boolean(&'a BooleanArray),
-    BigInt(&'a PrimitiveArray<Int64Type>),
-    Double(&'a PrimitiveArray<Float64Type>),
-    Text(&'a StringViewArray),
-    Date(&'a PrimitiveArray<Date32Type>),
-    Timestamp(&'a PrimitiveArray<TimestampMicrosecondType>),
-}
-
-impl<'a> Cells<'a> {
-    fn of(array: &'a dyn Array, data_type: DataType) -> Self {
-        match data_type {
-            DataType::Boolean => Self::Boolean(array.as_boolean()),
-            DataType::BigInt | DataType::Decimal => Self::BigInt(array.as_primitive()),
-            DataType::Double => Self::Double(array.as_primitive()),
-            DataType::Text => Self::Text(array.as_string_view()),
-            DataType::Date => Self::Date(array.as_primitive()),
-            DataType::Timestamp => Self::Timestamp(array.as_primitive()),
-        }
-    }
-
-    fn is_valid(&self, row: usize) -> bool {
-        match self {
-            Self::Boolean(values) => values.is_valid(row),
-            Self::BigInt(values) => values.is_valid(row),
-            Self::Double(values) => values.is_valid(row),
-            Self::Text(values) => values.is_valid(row),
-            Self::Date(values) => values.is_valid(row),
-            Self::Timestamp(values) => values.is_valid(row),
-        }
-    }
-
-    fn get(&self, row: usize) -> Value {
-        if !self.is_valid(row) {
-            return Value::Null;
-        }
-        match self {
-            Self::Boolean(values) => Value::Boolean(values.value(row)),
-            Self::BigInt(values) => Value::BigInt(values.value(row)),
-            Self::Double(values) => Value::Double(canonical(values.value(row))),
-            Self::Text(values) => Value::Text(values.value(row).to_owned()),
-            Self::Date(values) => Value::Date(values.value(row)),
-            Self::Timestamp(values) => Value::Timestamp(values.value(row)),
-        }
-    }
-
-    /// Mixes the hash of each cell into that of its row.
-    fn hash(&self, hashes: &mut [u64]) {
-        fn primitive<T: ArrowPrimitiveType>(values: &PrimitiveArray<T>, hashes: &mut [u64], bits: impl Fn(T::Native) -> u64) {
-            hashes.iter_mut().zip(values).for_each(|(hash, value)| *hash = mixed(*hash, value.map(&bits)));
-        }
-        match self {
-            Self::Boolean(values) => hashes.iter_mut().zip(*values).for_each(|(hash, value)| *hash = mixed(*hash, value.map(u64::from))),
-            Self::BigInt(values) => primitive(values, hashes, i64::cast_unsigned),
-            Self::Double(values) => primitive(values, hashes, |value| canonical(value).to_bits()),
-            Self::Text(values) => hashes.iter_mut().zip(*values).for_each(|(hash, text)| *hash = mixed(*hash, text.map(|text| xxh3_64(text.as_bytes())))),
-            Self::Date(values) => primitive(values, hashes, |days| i64::from(days).cast_unsigned()),
-            Self::Timestamp(values) => primitive(values, hashes, i64::cast_unsigned),
-        }
-    }
-
-    /// Whether two cells are the same value, or both NULL.
-    fn equal(&self, row: usize, other: usize) -> bool {
-        match (self.is_valid(row), self.is_valid(other)) {
-            (true, true) => match self {
-                Self::Boolean(values) => values.value(row) == values.value(other),
-                Self::BigInt(values) => values.value(row) == values.value(other),
-                Self::Double(values) => canonical(values.value(row)).to_bits() == canonical(values.value(other)).to_bits(),
-                Self::Text(values) => values.value(row) == values.value(other),
-                Self::Date(values) => values.value(row) == values.value(other),
-                Self::Timestamp(values) => values.value(row) == values.value(other),
-            },
-            (a, b) => a == b,
-        }
-    }
-}
-
-/// One round of a multiplicative hash; NULL is a value of its own.
-fn mixed(hash: u64, value: Option<u64>) -> u64 {
-    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let value = value.map_or(ODD, |value| value ^ (value >> 32));
-    (hash.rotate_left(26) ^ value).wrapping_mul(ODD)
 }
 
 #[cfg(test)]

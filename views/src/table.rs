@@ -7,20 +7,20 @@
 
 use std::sync::Arc;
 
-use anabranch_core::definition::{Accumulator, AccumulatorKind, DataType, View};
+use anabranch_core::definition::{Accumulator, AccumulatorKind, DataType, MAX_PRECISION, View};
 use arrow::{
     array::{
         Array, ArrayRef, AsArray, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Builder, RecordBatch,
         StringViewBuilder, TimestampMicrosecondBuilder,
     },
-    datatypes::{DECIMAL128_MAX_PRECISION, DataType as Arrow, Date32Type, Decimal128Type, Field, Float64Type, Int64Type, Schema, TimestampMicrosecondType},
+    datatypes::{DataType as Arrow, Date32Type, Decimal128Type, Field, Float64Type, Int64Type, Schema, TimestampMicrosecondType},
     error::ArrowError,
 };
 use thiserror::Error;
 
 use crate::{
     group::Row,
-    state::{DoubleSum, Histogram, LastValue, Registers, State},
+    state::{DistinctValues, DoubleSum, Histogram, PlacedValue, Registers, State},
     value::{Value, arrow_type},
 };
 
@@ -80,15 +80,17 @@ fn state_columns(index: usize, accumulator: &Accumulator) -> Vec<TableColumn> {
             columns.push(sql(&name("sum_terms"), DataType::BigInt));
             columns.push(sql(&name("sum_magnitude"), DataType::Double));
         }
-        AccumulatorKind::Sum => columns.push(sql(&name("sum"), DataType::Decimal)),
+        AccumulatorKind::Sum => columns.push(sql(&name("sum"), DataType::Decimal { precision: MAX_PRECISION, scale: argument.scale() })),
         AccumulatorKind::Min => columns.push(sql(&name("min"), argument)),
         AccumulatorKind::Max => columns.push(sql(&name("max"), argument)),
-        AccumulatorKind::Last => {
-            columns.push(sql(&name("last"), argument));
-            columns.push(sql(&name("last_time"), DataType::Timestamp));
-            columns.push(sql(&name("last_partition"), DataType::BigInt));
-            columns.push(sql(&name("last_offset"), DataType::BigInt));
+        AccumulatorKind::First | AccumulatorKind::Last => {
+            let which = if accumulator.kind == AccumulatorKind::First { "first" } else { "last" };
+            columns.push(sql(&name(which), argument));
+            columns.push(sql(&name(&format!("{which}_time")), DataType::Timestamp));
+            columns.push(sql(&name(&format!("{which}_partition")), DataType::BigInt));
+            columns.push(sql(&name(&format!("{which}_offset")), DataType::BigInt));
         }
+        AccumulatorKind::Values { .. } => columns.push(TableColumn { name: name("values"), column_type: ColumnType::Bytes }),
         AccumulatorKind::Distinct => columns.push(TableColumn { name: name("distinct"), column_type: ColumnType::Bytes }),
         AccumulatorKind::Histogram => columns.push(TableColumn { name: name("histogram"), column_type: ColumnType::Bytes }),
     }
@@ -108,14 +110,15 @@ pub fn cells(row: &Row) -> Vec<Value> {
     for state in &row.states {
         match state {
             State::Count(count) => cells.push(Value::BigInt(*count)),
-            State::Sum(sum) => cells.push(sum.map_or(Value::Null, Value::Decimal)),
+            State::Sum(sum, scale) => cells.push(sum.map_or(Value::Null, |sum| Value::Decimal(sum, *scale))),
             State::SumDouble(None) => cells.extend([Value::Null, Value::Null, Value::Null]),
             State::SumDouble(Some(sum)) => cells.extend([Value::Double(sum.sum), Value::BigInt(sum.terms), Value::Double(sum.magnitude)]),
             State::Min(value) | State::Max(value) => cells.push(value.clone()),
-            State::Last(None) => cells.extend([Value::Null, Value::Null, Value::Null, Value::Null]),
-            State::Last(Some(LastValue { position: (time, partition, offset), value })) => {
+            State::First(None) | State::Last(None) => cells.extend([Value::Null, Value::Null, Value::Null, Value::Null]),
+            State::First(Some(PlacedValue { position: (time, partition, offset), value })) | State::Last(Some(PlacedValue { position: (time, partition, offset), value })) => {
                 cells.extend([value.clone(), Value::Timestamp(*time), Value::BigInt(*partition), Value::BigInt(*offset)]);
             }
+            State::Values(values) => cells.push(Value::Bytes(values.to_bytes())),
             State::Distinct(registers) => cells.push(Value::Bytes(registers.to_bytes())),
             State::Histogram(histogram) => cells.push(Value::Bytes(histogram.to_bytes())),
         }
@@ -142,7 +145,7 @@ fn state(accumulator: &Accumulator, cells: &mut impl Iterator<Item = Value>) -> 
     let value = cells.next()?;
     Some(match (State::empty(accumulator), value) {
         (State::Count(_), value) => State::Count(value.as_i64()?),
-        (State::Sum(_), Value::Decimal(sum)) => State::Sum(Some(sum)),
+        (State::Sum(_, scale), Value::Decimal(sum, found)) if scale == found => State::Sum(Some(sum), scale),
         (State::SumDouble(_), sum) => match (sum, cells.next()?, cells.next()?) {
             (Value::Null, _, _) => State::SumDouble(None),
             (Value::Double(sum), Value::BigInt(terms), Value::Double(magnitude)) => State::SumDouble(Some(DoubleSum { sum, terms, magnitude })),
@@ -150,19 +153,27 @@ fn state(accumulator: &Accumulator, cells: &mut impl Iterator<Item = Value>) -> 
         },
         (State::Min(_), value) => State::Min(value),
         (State::Max(_), value) => State::Max(value),
-        (State::Last(_), value) => {
-            let position = (cells.next()?, cells.next()?, cells.next()?);
-            match (value, position.0.as_i64(), position.1.as_i64(), position.2.as_i64()) {
-                (Value::Null, _, _, _) => State::Last(None),
-                (value, Some(time), Some(partition), Some(offset)) => State::Last(Some(LastValue { position: (time, partition, offset), value })),
-                _ => return None,
-            }
-        }
+        (State::First(_), value) => State::First(placed(value, cells)?),
+        (State::Last(_), value) => State::Last(placed(value, cells)?),
+        (State::Values(_), Value::Bytes(bytes)) => match accumulator.kind {
+            AccumulatorKind::Values { limit } => State::Values(DistinctValues::from_bytes(&bytes, limit)?),
+            _ => return None,
+        },
         (State::Distinct(_), Value::Bytes(bytes)) => State::Distinct(Registers::from_bytes(&bytes)?),
         (State::Histogram(_), Value::Bytes(bytes)) => State::Histogram(Histogram::from_bytes(&bytes)?),
-        (empty @ State::Sum(_), Value::Null) => empty,
+        (empty @ State::Sum(..), Value::Null) => empty,
         _ => return None,
     })
+}
+
+/// The value with the place of its record in the cells behind it; nothing in the middle when they do not fit.
+fn placed(value: Value, cells: &mut impl Iterator<Item = Value>) -> Option<Option<PlacedValue>> {
+    let position = (cells.next()?, cells.next()?, cells.next()?);
+    match (value, position.0.as_i64(), position.1.as_i64(), position.2.as_i64()) {
+        (Value::Null, _, _, _) => Some(None),
+        (value, Some(time), Some(partition), Some(offset)) => Some(Some(PlacedValue { position: (time, partition, offset), value })),
+        _ => None,
+    }
 }
 
 /// The Arrow schema of a table.
@@ -190,7 +201,7 @@ pub fn to_batch<'a>(view: &View, rows: impl IntoIterator<Item = &'a Row>) -> Res
             column.push(cell);
         }
     }
-    let arrays = columns.iter().zip(values).map(|(column, values)| array(column, &values)).collect::<Result<Vec<_>, _>>()?;
+    let arrays = columns.iter().zip(values).map(|(column, values)| array(&column.name, column.column_type, &values)).collect::<Result<Vec<_>, _>>()?;
     Ok(RecordBatch::try_new(schema(&columns), arrays)?)
 }
 
@@ -211,8 +222,9 @@ pub fn from_batch(view: &View, batch: &RecordBatch) -> Result<Vec<Row>, TableErr
     cells.into_iter().map(|cells| row(view, cells)).collect()
 }
 
-fn array(column: &TableColumn, values: &[Value]) -> Result<ArrayRef, TableError> {
-    let wrong = || TableError::Column(column.name.clone());
+/// A column of values.
+pub(crate) fn array(name: &str, column_type: ColumnType, values: &[Value]) -> Result<ArrayRef, TableError> {
+    let wrong = || TableError::Column(name.to_owned());
     macro_rules! build {
         ($builder:expr, $pattern:pat => $value:expr) => {{
             let mut builder = $builder;
@@ -226,16 +238,17 @@ fn array(column: &TableColumn, values: &[Value]) -> Result<ArrayRef, TableError>
             Arc::new(builder.finish()) as ArrayRef
         }};
     }
-    Ok(match column.column_type {
+    Ok(match column_type {
         ColumnType::Bytes => build!(BinaryBuilder::new(), Value::Bytes(bytes) => bytes),
         ColumnType::Sql(DataType::Boolean) => build!(BooleanBuilder::new(), Value::Boolean(value) => *value),
         ColumnType::Sql(DataType::BigInt) => build!(Int64Builder::new(), Value::BigInt(value) => *value),
         ColumnType::Sql(DataType::Double) => build!(Float64Builder::new(), Value::Double(value) => *value),
         ColumnType::Sql(DataType::Text) => build!(StringViewBuilder::new(), Value::Text(value) => value),
         ColumnType::Sql(DataType::Date) => build!(Date32Builder::new(), Value::Date(value) => *value),
-        ColumnType::Sql(DataType::Decimal) => {
-            let builder = Decimal128Builder::new().with_precision_and_scale(DECIMAL128_MAX_PRECISION, 0)?;
-            build!(builder, Value::Decimal(value) => *value)
+        ColumnType::Sql(DataType::Decimal { precision, scale }) => {
+            #[expect(clippy::cast_possible_wrap, reason = "at most 38")]
+            let builder = Decimal128Builder::new().with_precision_and_scale(precision, scale as i8)?;
+            build!(builder, Value::Decimal(value, _) => *value)
         }
         ColumnType::Sql(DataType::Timestamp) => {
             build!(TimestampMicrosecondBuilder::new().with_timezone("UTC"), Value::Timestamp(value) => *value)
@@ -257,7 +270,9 @@ pub fn cell(column_type: ColumnType, array: &dyn Array, index: usize) -> Option<
         (ColumnType::Sql(DataType::Text), Arrow::Utf8View) => Value::Text(array.as_string_view().value(index).to_owned()),
         (ColumnType::Sql(DataType::Text), Arrow::Utf8) => Value::Text(array.as_string::<i32>().value(index).to_owned()),
         (ColumnType::Sql(DataType::Date), Arrow::Date32) => Value::Date(array.as_primitive::<Date32Type>().value(index)),
-        (ColumnType::Sql(DataType::Decimal), Arrow::Decimal128(_, 0)) => Value::Decimal(array.as_primitive::<Decimal128Type>().value(index)),
+        (ColumnType::Sql(DataType::Decimal { scale, .. }), Arrow::Decimal128(_, found)) if i16::from(*found) == i16::from(scale) => {
+            Value::Decimal(array.as_primitive::<Decimal128Type>().value(index), scale)
+        }
         (ColumnType::Sql(DataType::Timestamp), Arrow::Timestamp(_, _)) => Value::Timestamp(array.as_primitive::<TimestampMicrosecondType>().value(index)),
         _ => return None,
     })

@@ -4,6 +4,8 @@ use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Serialize};
 
+use super::function::Function;
+
 /// The type of a column, an expression or a measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -14,8 +16,13 @@ pub enum DataType {
     BigInt,
     /// 64-bit floating point.
     Double,
-    /// Sums of integers: DECIMAL(38,0).
-    Decimal,
+    /// Exact numbers with a fixed number of digits behind the point. Declared ones have at most 18 digits; sums have 38.
+    Decimal {
+        /// All digits, 1 to 38.
+        precision: u8,
+        /// Those behind the point.
+        scale: u8,
+    },
     /// UTF-8 without U+0000.
     Text,
     /// A day.
@@ -24,21 +31,36 @@ pub enum DataType {
     Timestamp,
 }
 
+/// The most digits of a DECIMAL.
+pub const MAX_PRECISION: u8 = 38;
+/// The most digits of a declared or summed DECIMAL: as in BIGINT, the sum of 2⁶³ of them fits 128 bits, so that no order of
+/// adding overflows.
+pub const MAX_SUMMED_PRECISION: u8 = 18;
+
 impl DataType {
+    /// Sums of BIGINT.
+    pub const SUM: Self = Self::Decimal { precision: MAX_PRECISION, scale: 0 };
+
     /// Whether arithmetic takes it.
     #[must_use]
     pub fn is_number(self) -> bool {
-        matches!(self, Self::BigInt | Self::Double | Self::Decimal)
+        matches!(self, Self::BigInt | Self::Double | Self::Decimal { .. })
+    }
+
+    /// The digits behind the point of an exact number; 0 for every other type.
+    #[must_use]
+    pub fn scale(self) -> u8 {
+        if let Self::Decimal { scale, .. } = self { scale } else { 0 }
     }
 }
 
 impl fmt::Display for DataType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Decimal { precision, scale } => return write!(f, "DECIMAL({precision},{scale})"),
             Self::Boolean => "BOOLEAN",
             Self::BigInt => "BIGINT",
             Self::Double => "DOUBLE",
-            Self::Decimal => "DECIMAL(38,0)",
             Self::Text => "TEXT",
             Self::Date => "DATE",
             Self::Timestamp => "TIMESTAMP",
@@ -148,79 +170,6 @@ pub enum Node {
     },
     /// CAST(… AS the expression's type).
     Cast(Box<Expr>),
-}
-
-macro_rules! functions {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
-        /// Functions and operators; their meaning is PostgreSQL's.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-        #[serde(rename_all = "snake_case")]
-        pub enum Function {
-            $($(#[$doc])* $variant,)*
-        }
-
-        impl Function {
-            /// All of them.
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            /// Its name in SQL, or its sign.
-            #[must_use]
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)* }
-            }
-        }
-    };
-}
-
-functions! {
-    /// The sum of two numbers.
-    Add = "+",
-    /// Their difference.
-    Subtract = "-",
-    /// Their product.
-    Multiply = "*",
-    /// Their quotient; of integers truncated towards zero; by zero it cannot be computed.
-    Divide = "/",
-    /// The remainder, with the sign of the dividend.
-    Modulo = "%",
-    /// Equal.
-    Equal = "=",
-    /// Not equal.
-    NotEqual = "<>",
-    /// Less than.
-    Less = "<",
-    /// Less than or equal.
-    LessOrEqual = "<=",
-    /// Greater than.
-    Greater = ">",
-    /// Greater than or equal.
-    GreaterOrEqual = ">=",
-    /// Three-valued AND.
-    And = "and",
-    /// Three-valued OR.
-    Or = "or",
-    /// Three-valued NOT.
-    Not = "not",
-    /// IS NULL.
-    IsNull = "is null",
-    /// Strings one after the other; NULL if one is.
-    Concat = "||",
-    /// `split_part(string, delimiter, n)`: the n-th piece from 1, from the end when negative, '' beyond.
-    SplitPart = "split_part",
-    /// In lower case.
-    Lower = "lower",
-    /// In upper case.
-    Upper = "upper",
-    /// Without spaces at both ends.
-    Trim = "trim",
-    /// The number of characters.
-    Length = "length",
-    /// The absolute value.
-    Abs = "abs",
-    /// The first argument that is not NULL.
-    Coalesce = "coalesce",
-    /// NULL if both are equal, else the first.
-    NullIf = "nullif",
 }
 
 impl Expr {

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use sqlparser::{
     ast::{Spanned, Statement},
-    dialect::PostgreSqlDialect,
+    dialect::GenericDialect,
     parser::{Parser, ParserError},
     tokenizer::{Location, Span},
 };
 
-use super::{DefinitionError, File, Pipeline, Source, error::Mistake, source, view};
+use super::{DefinitionError, File, Pipeline, Source, View, comments, error::Mistake, source, view};
 
 /// Compiles the files of a pipeline. Views may use sources of any file.
 ///
@@ -23,51 +23,58 @@ pub fn parse(files: &[File]) -> Result<Pipeline, DefinitionError> {
             statements.push((file, statement));
         }
     }
-    let mut sources: BTreeMap<String, Source> = BTreeMap::new();
+    let mut tables: BTreeMap<String, Source> = BTreeMap::new();
     for (file, statement) in &statements {
         if let Statement::CreateTable(table) = statement {
-            let source = source::compile(table).map_err(|mistake| mistake.at(file, statement.span()))?;
-            let duplicate = sources.contains_key(&source.name);
-            let topic = sources.values().find(|other| other.topic == source.topic).map(|other| other.name.clone());
-            if duplicate {
-                let mistake = Mistake::new("duplicate_name", table.name.span(), format!("the source \"{}\" is defined twice", source.name));
-                return Err(mistake.at(file, statement.span()));
-            }
-            if let Some(other) = topic {
-                let message = format!("the topic \"{}\" is read by the source \"{other}\" already", source.topic);
-                return Err(Mistake::new("duplicate_topic", table.name.span(), message).at(file, statement.span()));
-            }
-            sources.insert(source.name.clone(), source);
+            let compiled = source::compile(table).and_then(|source| unique(source, table.name.span(), &tables));
+            let source = compiled.map_err(|mistake| mistake.at(file, statement.span()))?;
+            tables.insert(source.name.clone(), source);
         }
     }
-    let mut views = BTreeMap::new();
-    for source in sources.values() {
+    let mut views: BTreeMap<String, View> = BTreeMap::new();
+    for source in tables.values().filter(|source| source.files.is_none()) {
         views.insert(source.rejected_view(), view::rejected(source));
     }
     for (file, statement) in &statements {
-        match statement {
-            Statement::CreateTable(_) => {}
-            Statement::CreateView(definition) => {
-                let view = view::compile(definition, &sources).map_err(|mistake| mistake.at(file, statement.span()))?;
-                if views.contains_key(&view.name) || sources.contains_key(&view.name) {
-                    let message = format!("the name \"{}\" is taken", view.name);
-                    return Err(Mistake::new("duplicate_name", definition.name.span(), message).at(file, statement.span()));
+        let done = match statement {
+            Statement::CreateTable(_) | Statement::Comment { .. } => Ok(()),
+            Statement::CreateView(definition) => view::compile(definition, &tables).and_then(|view| {
+                if views.contains_key(&view.name) || tables.contains_key(&view.name) {
+                    return Err(Mistake::new("duplicate_name", definition.name.span(), format!("the name \"{}\" is taken", view.name)));
                 }
                 views.insert(view.name.clone(), view);
-            }
-            other => {
-                let mistake = Mistake::new("unknown_statement", other.span(), "this statement defines nothing")
-                    .help("CREATE TABLE defines a source, CREATE MATERIALIZED VIEW a view");
-                return Err(mistake.at(file, other.span()));
-            }
+                Ok(())
+            }),
+            other => Err(Mistake::new("unknown_statement", other.span(), "this statement defines nothing")
+                .help("CREATE TABLE defines a source or a reference, CREATE MATERIALIZED VIEW a view, COMMENT ON says what they are")),
+        };
+        done.map_err(|mistake| mistake.at(file, statement.span()))?;
+    }
+    for (file, statement) in &statements {
+        if let Statement::Comment { object_type, object_name, comment, .. } = statement {
+            let place = object_name.span();
+            comments::set(object_type, object_name, comment.as_deref(), &mut tables, &mut views).map_err(|mistake| mistake.at(file, place))?;
         }
     }
-    Ok(Pipeline { sources: sources.into_values().collect(), views: views.into_values().collect() })
+    let (references, sources) = tables.into_values().partition(|table| table.files.is_some());
+    Ok(Pipeline { sources, references, views: views.into_values().collect() })
+}
+
+/// Two sources share neither name nor topic.
+fn unique(source: Source, place: Span, tables: &BTreeMap<String, Source>) -> Result<Source, Mistake> {
+    if tables.contains_key(&source.name) {
+        return Err(Mistake::new("duplicate_name", place, format!("the table \"{}\" is defined twice", source.name)));
+    }
+    if let Some(other) = tables.values().find(|other| source.files.is_none() && other.topic == source.topic) {
+        let message = format!("the topic \"{}\" is read by the source \"{}\" already", source.topic, other.name);
+        return Err(Mistake::new("duplicate_topic", place, message));
+    }
+    Ok(source)
 }
 
 #[expect(clippy::result_large_err, reason = "as above")]
 fn split(file: &File) -> Result<Vec<Statement>, DefinitionError> {
-    Parser::parse_sql(&PostgreSqlDialect {}, &file.text).map_err(|error| {
+    Parser::parse_sql(&GenericDialect {}, &file.text).map_err(|error| {
         let text = match error {
             ParserError::TokenizerError(text) | ParserError::ParserError(text) => text,
             ParserError::RecursionLimitExceeded => "the statement is nested too deeply".to_owned(),

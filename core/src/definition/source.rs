@@ -1,65 +1,121 @@
-//! `CREATE TABLE … WITH (connector = 'kafka', …)` → a source.
+//! `CREATE TABLE … WITH (connector = 'kafka' | 'filesystem', …)` → a source or a reference.
 
 use std::collections::BTreeSet;
 
 use sqlparser::{
-    ast::{ColumnDef, ColumnOption, CreateTable, CreateTableOptions, DataType as SqlType, Expr as SqlExpr, Ident, Spanned, SqlOption, Value},
+    ast::{ColumnDef, ColumnOption, CreateTable, DataType as SqlType, ExactNumberInfo, Ident, Spanned},
     tokenizer::Span,
 };
 
-use super::{Column, DataType, Source, Start, error::Mistake, scalar};
+use super::{
+    Column, DataType, FileFormat, Files, MAX_SUMMED_PRECISION, Source, Start,
+    error::Mistake,
+    options::{Options, name_parts},
+    scalar,
+    tables::Tables,
+    typing::timestamp_micros,
+};
 
 /// A record longer than this is rejected; the broker's own default limit is 1 MiB, so only topics with a raised one meet it.
 const MAX_RECORD_BYTES: usize = 16 * 1024 * 1024;
 
 /// What WITH may hold.
-const OPTIONS: [&str; 6] = ["connector", "topic", "format", "event_time", "timestamp_format", "start"];
+const OPTIONS: [&str; 9] = ["connector", "topic", "format", "event_time", "timestamp_format", "start", "lenient", "path", "unique"];
+/// What the OPTIONS of a column may hold.
+const COLUMN_OPTIONS: [&str; 2] = ["path", "timestamp_format"];
+/// Times as numbers.
+pub(super) const EPOCHS: [&str; 3] = ["epoch_s", "epoch_ms", "epoch_us"];
 
 pub(super) fn compile(table: &CreateTable) -> Result<Source, Mistake> {
-    let name = object_name(&table.name.0.iter().filter_map(|part| part.as_ident().cloned()).collect::<Vec<_>>(), table.name.span())?;
-    let options = Options::read(table)?;
-    options.require("connector", &["kafka"])?;
-    options.require("format", &["json"])?;
+    let name = object_name(&name_parts(&table.name), table.name.span())?;
+    if table.query.is_some() {
+        return Err(Mistake::new("not_supported", table.name.span(), "a table with a query is not known here").help("CREATE MATERIALIZED VIEW … AS SELECT …"));
+    }
+    let options = Options::of_table(table, &OPTIONS)?;
+    let is_topic = options.one_of("connector", &["kafka", "filesystem"])? == "kafka";
     let mut source = Source {
         name,
-        topic: options.get("topic")?.0,
+        comment: None,
+        topic: String::new(),
+        files: None,
         columns: Vec::new(),
         event_time: None,
-        timestamp_format: options.find("timestamp_format").map(|(text, _)| text),
-        start: options.start()?,
+        timestamp_formats: time_formats(&options)?,
+        lenient: options.flag("lenient")?,
+        start: start(&options)?,
         max_record_bytes: MAX_RECORD_BYTES,
     };
+    if is_topic {
+        options.one_of("format", &["json"])?;
+        options.refuse("path", "for a topic: a column has OPTIONS (path = …)")?;
+        options.refuse("unique", "for a topic")?;
+        options.get("topic")?.0.clone_into(&mut source.topic);
+    } else {
+        ["topic", "event_time", "start"].iter().try_for_each(|name| options.refuse(name, "for files"))?;
+        source.files = Some(files(&options)?);
+        // What CSV holds are texts.
+        source.lenient |= options.find("format").is_some_and(|(format, _)| format == "csv");
+    }
     let generated = |column: &&ColumnDef| column.options.iter().any(|option| matches!(option.option, ColumnOption::Generated { .. }));
     for column in table.columns.iter().filter(|column| !generated(column)).chain(table.columns.iter().filter(generated)) {
         let column = compile_column(column, &source)?;
         source.columns.push(column);
     }
     if source.columns.is_empty() {
-        return Err(Mistake::new("no_columns", table.name.span(), "a source needs at least one column"));
+        return Err(Mistake::new("no_columns", table.name.span(), "a table needs at least one column"));
     }
     if let Some((event_time, span)) = options.find("event_time") {
-        match source.column(&event_time) {
-            Some(column) if column.data_type == DataType::Timestamp => source.event_time = Some(event_time),
+        match source.column(event_time) {
+            Some(column) if column.data_type == DataType::Timestamp => source.event_time = Some(event_time.to_owned()),
             Some(column) => {
                 let message = format!("event_time \"{event_time}\" is {}, not TIMESTAMP", column.data_type);
                 return Err(Mistake::new("event_time_type", span, message));
             }
             None => {
                 let names: Vec<&str> = source.columns.iter().map(|column| column.name.as_str()).collect();
-                return Err(Mistake::new("unknown_column", span, format!("unknown column \"{event_time}\"")).nearest(&event_time, names));
+                return Err(Mistake::new("unknown_column", span, format!("unknown column \"{event_time}\"")).nearest(event_time, names));
             }
         }
-    }
-    if let Some((format, span)) = options.find("timestamp_format")
-        && chrono_format_is_wrong(&format)
-    {
-        return Err(Mistake::new("timestamp_format", span, format!("\"{format}\" is not a time format")).help("strftime, as in '%Y-%m-%d %H:%M:%S'"));
     }
     Ok(source)
 }
 
+fn files(options: &Options) -> Result<Files, Mistake> {
+    let format = match options.one_of("format", &["json", "csv", "parquet"])? {
+        "csv" => FileFormat::Csv,
+        "parquet" => FileFormat::Parquet,
+        _ => FileFormat::Json,
+    };
+    let unique_first = options.find("unique").is_some() && options.one_of("unique", &["first"])? == "first";
+    Ok(Files { format, path: options.get("path")?.0.to_owned(), unique_first, content: None })
+}
+
+fn start(options: &Options) -> Result<Start, Mistake> {
+    let Some((value, span)) = options.find("start") else { return Ok(Start::Earliest) };
+    match value {
+        "earliest" => Ok(Start::Earliest),
+        "latest" => Ok(Start::Latest),
+        other => timestamp_micros(other).map(|micros| Start::Timestamp(micros / 1000)).ok_or_else(|| {
+            Mistake::new("option_value", span, format!("unknown start '{other}'")).help("earliest, latest, or a time as 2026-01-31 00:00:00")
+        }),
+    }
+}
+
+/// The formats of `timestamp_format`, one after the other with `|` between them.
+fn time_formats(options: &Options) -> Result<Vec<String>, Mistake> {
+    let Some((text, span)) = options.find("timestamp_format") else { return Ok(Vec::new()) };
+    let formats: Vec<String> = text.split('|').map(|format| format.trim().to_owned()).collect();
+    match formats.iter().find(|format| !EPOCHS.contains(&format.as_str()) && *format != "rfc3339" && strftime_is_wrong(format)) {
+        Some(wrong) => {
+            let help = "strftime as in '%Y-%m-%d %H:%M:%S', rfc3339, epoch_s, epoch_ms or epoch_us; several with | between them";
+            Err(Mistake::new("timestamp_format", span, format!("\"{wrong}\" is not a time format")).help(help))
+        }
+        None => Ok(formats),
+    }
+}
+
 /// A format needs a date; its other mistakes show when the first record is decoded.
-fn chrono_format_is_wrong(format: &str) -> bool {
+fn strftime_is_wrong(format: &str) -> bool {
     let directives: BTreeSet<char> = format.split('%').skip(1).filter_map(|piece| piece.chars().next()).collect();
     let known = "aAbBcCdDeFfGgHhIjklMmnpPrRsSTtuUvVwWxXyYzZ%+.36:9#-_0".chars().collect::<BTreeSet<_>>();
     directives.is_empty() || !directives.is_subset(&known)
@@ -75,13 +131,22 @@ fn compile_column(column: &ColumnDef, source: &Source) -> Result<Column, Mistake
         return Err(Mistake::new("duplicate_column", span, format!("the column \"{name}\" is defined twice")));
     }
     let data_type = data_type(&column.data_type, span)?;
-    let mut result = Column { name, data_type, not_null: false, generated: None };
+    let mut result = Column { name, comment: None, path: Vec::new(), timestamp_formats: Vec::new(), data_type, not_null: false, generated: None };
     for option in &column.options {
         match &option.option {
             ColumnOption::NotNull => result.not_null = true,
             ColumnOption::Null => result.not_null = false,
+            ColumnOption::Comment(text) => result.comment = Some(text.clone()),
+            ColumnOption::Options(list) => {
+                let options = Options::read(list, &COLUMN_OPTIONS, span)?;
+                result.timestamp_formats = time_formats(&options)?;
+                if !result.timestamp_formats.is_empty() && data_type != DataType::Timestamp {
+                    return options.refuse("timestamp_format", "for a column that is not TIMESTAMP").map(|()| result);
+                }
+                result.path = options.find("path").map(|(path, span)| json_path(path, span)).transpose()?.unwrap_or_default();
+            }
             ColumnOption::Generated { generation_expr: Some(expression), .. } => {
-                let expression = scalar::compile(expression, source)?;
+                let expression = scalar::compile(expression, &mut Tables::of(source))?;
                 if expression.data_type != data_type {
                     let message = format!("the expression is {}, the column {data_type}", expression.data_type);
                     return Err(Mistake::new("generated_type", span, message).help(format!("CAST(… AS {data_type})")));
@@ -89,12 +154,49 @@ fn compile_column(column: &ColumnDef, source: &Source) -> Result<Column, Mistake
                 result.generated = Some(expression);
             }
             other => {
-                let message = format!("a column of a source cannot have \"{other}\"");
-                return Err(Mistake::new("column_option", span, message).help("NOT NULL, or GENERATED ALWAYS AS (…) STORED"));
+                let message = format!("a column of a table cannot have \"{other}\"");
+                return Err(Mistake::new("column_option", span, message).help("NOT NULL, OPTIONS (path = '$.a.b'), or GENERATED ALWAYS AS (…) STORED"));
             }
         }
     }
+    if let Some(other) = source.columns.iter().find(|other| result.generated.is_none() && other.generated.is_none() && overlap(&member_path(other), &member_path(&result))) {
+        let message = format!("the columns \"{}\" and \"{}\" take the same member, or one inside the other's", other.name, result.name);
+        return Err(Mistake::new("same_member", span, message).help("compute one of them: GENERATED ALWAYS AS (…) STORED"));
+    }
     Ok(result)
+}
+
+/// The members on the way to a column's value.
+fn member_path(column: &Column) -> Vec<String> {
+    if column.path.is_empty() { vec![column.name.clone()] } else { column.path.clone() }
+}
+
+fn overlap(one: &[String], other: &[String]) -> bool {
+    one.starts_with(other) || other.starts_with(one)
+}
+
+/// `$.payload.user.id`.
+fn json_path(text: &str, span: Span) -> Result<Vec<String>, Mistake> {
+    let members: Option<Vec<String>> = text.strip_prefix("$.").map(|rest| rest.split('.').map(str::to_owned).collect());
+    match members {
+        Some(members) if members.iter().all(|member| !member.is_empty() && !member.contains(['[', ']', '*', '\''])) => Ok(members),
+        _ => Err(Mistake::new("bad_path", span, format!("\"{text}\" is not a path")).help("members alone, as in '$.payload.user.id'")),
+    }
+}
+
+fn decimal(info: &ExactNumberInfo, span: Span) -> Result<DataType, Mistake> {
+    let (precision, scale) = match info {
+        ExactNumberInfo::None => (u64::from(MAX_SUMMED_PRECISION), 0),
+        ExactNumberInfo::Precision(precision) => (*precision, 0),
+        ExactNumberInfo::PrecisionAndScale(precision, scale) => (*precision, *scale),
+    };
+    match (u8::try_from(precision), u8::try_from(scale)) {
+        (Ok(precision @ 1..=MAX_SUMMED_PRECISION), Ok(scale)) if scale <= precision => Ok(DataType::Decimal { precision, scale }),
+        _ => {
+            let message = format!("DECIMAL({precision},{scale}) is not possible here");
+            Err(Mistake::new("decimal_size", span, message).help("1 to 18 digits, so that no sum of them overflows 38; not more behind the point than in all"))
+        }
+    }
 }
 
 /// The type of that SQL name.
@@ -105,9 +207,10 @@ pub(super) fn data_type(sql: &SqlType, span: Span) -> Result<DataType, Mistake> 
         SqlType::Double(_) | SqlType::DoublePrecision | SqlType::Float8 | SqlType::Float64 => DataType::Double,
         SqlType::Text | SqlType::Varchar(None) | SqlType::String(None) => DataType::Text,
         SqlType::Date => DataType::Date,
-        SqlType::Timestamp(_, _) => DataType::Timestamp,
+        SqlType::Timestamp(_, _) | SqlType::Datetime(_) => DataType::Timestamp,
+        SqlType::Decimal(info) | SqlType::Numeric(info) | SqlType::Dec(info) => decimal(info, span)?,
         other => {
-            return Err(Mistake::new("unknown_type", span, format!("unknown type {other}")).help("one of BOOLEAN, BIGINT, DOUBLE, TEXT, DATE, TIMESTAMP"));
+            return Err(Mistake::new("unknown_type", span, format!("unknown type {other}")).help("one of BOOLEAN, BIGINT, DOUBLE, DECIMAL(p,s), TEXT, DATE, TIMESTAMP"));
         }
     })
 }
@@ -127,69 +230,5 @@ pub(super) fn object_name(parts: &[Ident], span: Span) -> Result<String, Mistake
     match parts {
         [name] => identifier(name),
         _ => Err(Mistake::new("bad_name", span, "a name here has no schema").help("write the name alone")),
-    }
-}
-
-/// The options of WITH, each with its place.
-struct Options {
-    table: Span,
-    values: Vec<(String, String, Span)>,
-}
-
-impl Options {
-    fn read(table: &CreateTable) -> Result<Self, Mistake> {
-        let mut options = Self { table: table.name.span(), values: Vec::new() };
-        let CreateTableOptions::With(list) = &table.table_options else {
-            let mistake = Mistake::new("no_options", options.table, "the source says neither connector nor topic");
-            return Err(mistake.help("WITH (connector = 'kafka', topic = '…', format = 'json')"));
-        };
-        for option in list {
-            let SqlOption::KeyValue { key, value } = option else {
-                return Err(Mistake::new("bad_option", options.table, format!("\"{option}\" is not an option")).help("name = 'value'"));
-            };
-            let name = key.value.to_lowercase();
-            if !OPTIONS.contains(&name.as_str()) {
-                return Err(Mistake::new("unknown_option", key.span, format!("unknown option \"{name}\"")).nearest(&name, OPTIONS));
-            }
-            let text = match value {
-                SqlExpr::Value(value) => match &value.value {
-                    Value::SingleQuotedString(text) => Some(text.clone()),
-                    _ => None,
-                },
-                _ => None,
-            };
-            let Some(text) = text else {
-                return Err(Mistake::new("bad_option", key.span, format!("the value of \"{name}\" is not a string")).help(format!("{name} = '…'")));
-            };
-            options.values.push((name, text, key.span));
-        }
-        Ok(options)
-    }
-
-    fn find(&self, name: &str) -> Option<(String, Span)> {
-        self.values.iter().find(|(key, _, _)| key == name).map(|(_, value, span)| (value.clone(), *span))
-    }
-
-    fn get(&self, name: &str) -> Result<(String, Span), Mistake> {
-        self.find(name).ok_or_else(|| Mistake::new("missing_option", self.table, format!("the option \"{name}\" is missing")).help(format!("{name} = '…'")))
-    }
-
-    fn require(&self, name: &str, allowed: &[&str]) -> Result<(), Mistake> {
-        let (value, span) = self.get(name)?;
-        if allowed.contains(&value.as_str()) {
-            return Ok(());
-        }
-        Err(Mistake::new("option_value", span, format!("unknown {name} '{value}'")).nearest(&value, allowed.iter().copied()))
-    }
-
-    fn start(&self) -> Result<Start, Mistake> {
-        let Some((value, span)) = self.find("start") else { return Ok(Start::Earliest) };
-        match value.as_str() {
-            "earliest" => Ok(Start::Earliest),
-            "latest" => Ok(Start::Latest),
-            other => scalar::timestamp_micros(other).map(|micros| Start::Timestamp(micros / 1000)).ok_or_else(|| {
-                Mistake::new("option_value", span, format!("unknown start '{other}'")).help("earliest, latest, or a time as 2026-01-31 00:00:00")
-            }),
-        }
     }
 }

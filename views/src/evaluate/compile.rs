@@ -3,11 +3,13 @@
 //! Next to its value an expression has, where it can fail, the condition under which it cannot be computed: a generated
 //! column rejects the record then; in a view the value is NULL.
 
-use anabranch_core::definition::{Bucket, DataType, Expr, Function, Granularity, Literal, Node};
+use anabranch_core::definition::{DataType, Expr, Function, Granularity, Literal, Node};
 use polars::prelude::{
     BooleanChunked, Column, DataType as Polars, Expr as PolarsExpr, Field, Float64Chunked, Int64Chunked, IntoColumn, IntoSeries, NULL, NewChunkedArray,
     PolarsResult, StringChunked, TimeUnit, TimeZone, coalesce, col, lit, when,
 };
+
+use crate::scalar;
 
 /// An expression that Polars runs.
 pub(super) struct Compiled {
@@ -27,7 +29,7 @@ pub(super) fn polars_type(data_type: DataType) -> Polars {
         DataType::Boolean => Polars::Boolean,
         DataType::BigInt => Polars::Int64,
         DataType::Double => Polars::Float64,
-        DataType::Decimal => Polars::Int128,
+        DataType::Decimal { .. } => Polars::Int128,
         DataType::Text => Polars::String,
         DataType::Date => Polars::Date,
         DataType::Timestamp => Polars::Datetime(TimeUnit::Microseconds, Some(TimeZone::UTC)),
@@ -39,9 +41,76 @@ pub(super) fn can_fail(expression: &Expr) -> bool {
     compile(expression).failed.is_some()
 }
 
+/// Whether Polars computes it, in the same way; all else is computed value by value.
+pub(super) fn is_columnar(expression: &Expr) -> bool {
+    if matches!(expression.data_type, DataType::Decimal { .. }) {
+        return false;
+    }
+    match &expression.node {
+        Node::Column(_) | Node::Literal(_) => true,
+        Node::Call(function, arguments) => {
+            // Polars has no sum of days.
+            let types = arguments.iter().all(|argument| !matches!(argument.data_type, DataType::Date | DataType::Timestamp) || COMPARISONS.contains(function));
+            COLUMNAR.contains(function) && types && !(*function == Function::Trim && arguments.len() > 1) && arguments.iter().all(is_columnar)
+        }
+        Node::Case { branches, otherwise } => {
+            branches.iter().all(|(condition, value)| is_columnar(condition) && is_columnar(value)) && otherwise.as_deref().is_none_or(is_columnar)
+        }
+        Node::Cast(inner) => {
+            let casts = matches!(
+                (inner.data_type, expression.data_type),
+                (DataType::BigInt, DataType::Double | DataType::Text)
+                    | (DataType::Double, DataType::BigInt)
+                    | (DataType::Text, DataType::BigInt | DataType::Boolean)
+                    | (DataType::Boolean, DataType::BigInt | DataType::Text)
+                    | (DataType::Timestamp, DataType::Date)
+                    | (DataType::Date, DataType::Timestamp)
+            );
+            (casts || inner.data_type == expression.data_type) && is_columnar(inner)
+        }
+    }
+}
+
+const COMPARISONS: [Function; 8] = [
+    Function::Equal,
+    Function::NotEqual,
+    Function::Less,
+    Function::LessOrEqual,
+    Function::Greater,
+    Function::GreaterOrEqual,
+    Function::IsNull,
+    Function::Coalesce,
+];
+
+const COLUMNAR: [Function; 23] = [
+    Function::Add,
+    Function::Subtract,
+    Function::Multiply,
+    Function::Divide,
+    Function::Modulo,
+    Function::Equal,
+    Function::NotEqual,
+    Function::Less,
+    Function::LessOrEqual,
+    Function::Greater,
+    Function::GreaterOrEqual,
+    Function::And,
+    Function::Or,
+    Function::Not,
+    Function::IsNull,
+    Function::Coalesce,
+    Function::NullIf,
+    Function::Concat,
+    Function::SplitPart,
+    Function::Lower,
+    Function::Upper,
+    Function::Trim,
+    Function::Length,
+];
+
 /// The start of a time's bucket.
-pub(super) fn bucket(bucket: &Bucket) -> PolarsExpr {
-    let every = match bucket.granularity {
+pub(super) fn truncated(time: &Expr, granularity: Granularity) -> PolarsExpr {
+    let every = match granularity {
         Granularity::Second => "1s",
         Granularity::Minute => "1m",
         Granularity::Hour => "1h",
@@ -51,7 +120,7 @@ pub(super) fn bucket(bucket: &Bucket) -> PolarsExpr {
         Granularity::Quarter => "1q",
         Granularity::Year => "1y",
     };
-    compile(&bucket.time).value.dt().truncate(lit(every))
+    compile(time).value.dt().truncate(lit(every))
 }
 
 pub(super) fn compile(expression: &Expr) -> Compiled {
@@ -92,11 +161,6 @@ fn call(function: Function, arguments: &[Expr], data_type: DataType) -> Compiled
             let value = arithmetic(function, next(), next(), data_type);
             (value.clone(), Some(lost(&values, value)))
         }
-        Function::Abs => {
-            let wide = next().cast(if data_type == DataType::Double { Polars::Float64 } else { Polars::Int128 }).abs();
-            let value = wide.cast(polars_type(data_type));
-            (value.clone(), (data_type != DataType::Double).then(|| lost(&values, value)))
-        }
         Function::Equal => (next().eq(next()), None),
         Function::NotEqual => (next().neq(next()), None),
         Function::Less => (next().lt(next()), None),
@@ -122,6 +186,8 @@ fn call(function: Function, arguments: &[Expr], data_type: DataType) -> Compiled
             let literal = matches!(arguments.get(2), Some(Expr { node: Node::Literal(Literal::BigInt(_)), .. }));
             (value.clone(), (!literal).then(|| lost(&values, value)))
         }
+        // Not columnar, so never here.
+        _ => (lit(NULL), None),
     };
     Compiled { value, failed: any([inherited, own]) }
 }
@@ -206,11 +272,8 @@ fn cast(inner: &Expr, target: DataType) -> Compiled {
         (DataType::Text, DataType::BigInt) => {
             parsed(input, Polars::Int64, |texts| texts.iter().map(|text| text?.trim().parse::<i64>().ok()).collect::<Int64Chunked>().into_column())
         }
-        (DataType::Text, DataType::Double) => {
-            parsed(input, Polars::Float64, |texts| texts.iter().map(|text| text?.trim().parse::<f64>().ok()).collect::<Float64Chunked>().into_column())
-        }
         (DataType::Text, DataType::Boolean) => {
-            parsed(input, Polars::Boolean, |texts| texts.iter().map(|text| boolean(text?)).collect::<BooleanChunked>().into_column())
+            parsed(input, Polars::Boolean, |texts| texts.iter().map(|text| scalar::boolean(text?)).collect::<BooleanChunked>().into_column())
         }
         (_, to) => input.cast(polars_type(to)),
     };
@@ -225,15 +288,6 @@ fn round_to_bigint(column: Column) -> PolarsResult<Column> {
     let round = |value: f64| (-LIMIT..LIMIT).contains(&value.round_ties_even()).then(|| value.round_ties_even() as i64);
     let values: Int64Chunked = column.f64()?.iter().map(|value| round(value?)).collect();
     Ok(values.with_name(column.name().clone()).into_column())
-}
-
-/// The words that PostgreSQL takes.
-fn boolean(text: &str) -> Option<bool> {
-    match text.trim().to_lowercase().as_str() {
-        "t" | "true" | "y" | "yes" | "on" | "1" => Some(true),
-        "f" | "false" | "n" | "no" | "off" | "0" => Some(false),
-        _ => None,
-    }
 }
 
 fn parsed(input: PolarsExpr, target: Polars, parse: fn(&StringChunked) -> Column) -> PolarsExpr {
@@ -281,7 +335,7 @@ fn split_part(arguments: Vec<PolarsExpr>) -> PolarsExpr {
                 .map(|row| {
                     let text = strings.get(place(strings.len(), row))?;
                     let delimiter = delimiters.get(place(delimiters.len(), row))?;
-                    piece(text, delimiter, fields.get(place(fields.len(), row))?)
+                    scalar::piece(text, delimiter, fields.get(place(fields.len(), row))?)
                 })
                 .collect();
             Ok(values.into_series().into_column())
@@ -289,14 +343,4 @@ fn split_part(arguments: Vec<PolarsExpr>) -> PolarsExpr {
         arguments,
         |_, fields| Ok(Field::new(fields.first().map(|field| field.name().clone()).unwrap_or_default(), Polars::String)),
     )
-}
-
-/// PostgreSQL's `split_part`: an empty delimiter leaves the text whole; beyond the last piece it is ''; 0 is an error.
-fn piece<'a>(text: &'a str, delimiter: &str, field: i64) -> Option<&'a str> {
-    let distance = usize::try_from(field.unsigned_abs()).ok()?.checked_sub(1)?;
-    if delimiter.is_empty() {
-        return Some(if distance == 0 { text } else { "" });
-    }
-    let found = if field > 0 { text.split(delimiter).nth(distance) } else { text.rsplit(delimiter).nth(distance) };
-    Some(found.unwrap_or(""))
 }
