@@ -66,7 +66,7 @@ pub(super) fn compile(sql: &SqlExpr, scope: &mut dyn Scope) -> Result<Expr, Mist
                     Some(before) => call(Function::Or, vec![before, equal], span)?,
                 });
             }
-            let found = found.ok_or_else(|| Mistake::new("empty_list", span, "IN needs at least one value"))?;
+            let found = found.ok_or_else(|| Mistake::new("unknown_expression", span, "IN needs at least one value"))?;
             negated_if(*negated, found, span)
         }
         SqlExpr::Like { negated, any: false, expr, pattern, escape_char: None } => {

@@ -168,7 +168,9 @@ fn one_of(arguments: &[Expr], what: &str, words: &[&str], span: Span) -> Result<
     match arguments.first().map(|word| &word.node) {
         Some(Node::Literal(Literal::Text(word))) if words.contains(&word.as_str()) => Ok(()),
         Some(Node::Literal(Literal::Text(word))) => {
-            Err(Mistake::new(if what == "field" { "unknown_field" } else { "unknown_granularity" }, span, format!("unknown {what} '{word}'")).nearest(word, words.iter().copied()))
+            let message = format!("unknown {what} '{word}'");
+            let mistake = if what == "field" { Mistake::new("unknown_field", span, message) } else { Mistake::new("unknown_granularity", span, message) };
+            Err(mistake.nearest(word, words.iter().copied()))
         }
         _ => Err(Mistake::new("bad_arguments", span, format!("the {what} is a word in quotes")).help(format!("one of {}", words.join(", ")))),
     }
