@@ -221,6 +221,8 @@ impl Work<'_> {
         let definitions = definitions::load(client, source).await?;
         let versions = rows::versions(client, source).await?;
         let (cut, coverage) = match (self.kind, common_version(&definitions, &versions)) {
+            // Files have no offsets.
+            _ if definitions.source.files.is_some() => (CutNumber(0), Coverage::default()),
             // An audit looks at what is published: it needs no cut of its own.
             (Kind::Full | Kind::Audit(_), Some(coverage)) => (CutNumber(0), coverage),
             (Kind::Audit(_), None) => bail!("the views have no versions at one coverage to look at; a run failed before"),

@@ -120,6 +120,45 @@ pub(crate) enum Domain {
         #[arg(long, default_value_t = 8)]
         partitions: i32,
     },
+    /// A music-streaming app in the manner of eventsim: topic music-events.
+    Music {
+        /// Events a second; 0 = as fast as possible. Their times are those of the simulated app.
+        #[arg(long, default_value_t = 1000.0)]
+        rate: f64,
+        /// Same seed and start, same bytes; the songs that ship are those of the default.
+        #[arg(long, default_value_t = anabranch_simulate::music::SEED)]
+        seed: u64,
+        /// When the app opens, UTC, as 2026-01-31T12:00:00; 30 days ago without it.
+        #[arg(long, value_parser = time)]
+        start: Option<DateTime<Utc>>,
+        /// Users at the start.
+        #[arg(long, default_value_t = 1000)]
+        users: usize,
+        /// Stop after this many; until stopped without it.
+        #[arg(long)]
+        count: Option<u64>,
+        /// Songs of the catalogue.
+        #[arg(long, default_value_t = anabranch_simulate::music::SONGS)]
+        songs: usize,
+        /// The share of plays whose song the catalogue has.
+        #[arg(long, default_value_t = 0.7)]
+        known: f64,
+        /// The share of values that cannot be decoded.
+        #[arg(long, default_value_t = 0.01)]
+        malformed: f64,
+        /// The topic.
+        #[arg(long, default_value = anabranch_simulate::music::TOPIC)]
+        topic: String,
+        /// Partitions of the topic, where it is made.
+        #[arg(long, default_value_t = 8)]
+        partitions: i32,
+        /// Write the events to this file, one a line, instead of Kafka.
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// Write the catalogue's songs to this file: the reference of the pipeline.
+        #[arg(long, value_name = "FILE")]
+        catalogue: Option<PathBuf>,
+    },
 }
 
 fn time(text: &str) -> Result<DateTime<Utc>, String> {

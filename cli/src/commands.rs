@@ -3,7 +3,6 @@
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -20,11 +19,11 @@ use anabranch_process::{
         rows,
     },
     clock,
-    failure::{Refused, Unreachable},
+    failure::Refused,
     identity, kafka,
+    references::References,
 };
 use anabranch_serving::Mirror;
-use anabranch_simulate::server_status;
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::{runtime::Runtime, task::JoinSet};
@@ -32,8 +31,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    arguments::{Arguments, Command, Domain},
-    query, show,
+    arguments::{Arguments, Command},
+    query, show, simulate,
 };
 
 const DEFAULT_CONFIG: &str = "anabranch.toml";
@@ -69,15 +68,18 @@ async fn command(command: Command, settings: Settings) -> Result<ExitCode> {
     let done = Ok(ExitCode::SUCCESS);
     match command {
         Command::Check => {
-            let pipeline = definitions::read_folder(Path::new(&settings.pipelines.dir))?;
-            println!("{} sources, {} views: all definitions are right", pipeline.sources.len(), pipeline.views.len());
+            let (pipeline, references) = read_pipelines(&settings).await?;
+            for (name, rows) in references.row_counts() {
+                println!("reference {name}: {rows} rows");
+            }
+            println!("{} sources, {} references, {} views: all definitions are right", pipeline.sources.len(), pipeline.references.len(), pipeline.views.len());
             done
         }
         Command::Apply { prune } => {
             // What is wrong in the files is said before anything is asked of a server.
-            let pipeline = definitions::read_folder(Path::new(&settings.pipelines.dir))?;
+            let (pipeline, references) = read_pipelines(&settings).await?;
             prepare(&settings).await?;
-            apply(&settings, &pipeline).await?;
+            apply(&settings, &pipeline, &references).await?;
             if prune {
                 let mut client = Catalog::at(&settings.postgres.url)?.connect().await?;
                 for view in definitions::drop_undefined(&mut client, &pipeline).await? {
@@ -103,7 +105,7 @@ async fn command(command: Command, settings: Settings) -> Result<ExitCode> {
             done
         }
         Command::Query(arguments) => query::run(&settings, &arguments).await,
-        Command::Simulate { domain } => simulate(settings, domain).await,
+        Command::Simulate { domain } => simulate::run(&settings, domain).await,
         Command::Run => service(settings, &[Layer::Speed, Layer::Archive, Layer::Batch, Layer::Serving], true).await,
         Command::Speed => service(settings, &[Layer::Speed], false).await,
         Command::Archive => service(settings, &[Layer::Archive], false).await,
@@ -123,7 +125,7 @@ enum Layer {
 /// Runs layers until SIGTERM or Ctrl-C; a second signal ends the program at once.
 async fn service(settings: Settings, layers: &[Layer], applies: bool) -> Result<ExitCode> {
     let stop = stop_on_signal()?;
-    let pipeline = if applies { Some(definitions::read_folder(Path::new(&settings.pipelines.dir))?) } else { None };
+    let pipeline = if applies { Some(read_pipelines(&settings).await?) } else { None };
     let mut said = false;
     // A server that is not there, or dies meanwhile, is waited for; settings that are wrong end the program.
     while let Err(error) = begin(&settings, pipeline.as_ref()).await {
@@ -160,7 +162,7 @@ async fn service(settings: Settings, layers: &[Layer], applies: bool) -> Result<
     Ok(ExitCode::SUCCESS)
 }
 
-fn stop_on_signal() -> Result<CancellationToken> {
+pub(crate) fn stop_on_signal() -> Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
     let stop = CancellationToken::new();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -179,10 +181,18 @@ fn stop_on_signal() -> Result<CancellationToken> {
     Ok(stop)
 }
 
-async fn begin(settings: &Settings, pipeline: Option<&Pipeline>) -> Result<()> {
+/// The pipelines of the settings' folder, with what is in the files of their references.
+async fn read_pipelines(settings: &Settings) -> Result<(Pipeline, References)> {
+    let folder = Path::new(&settings.pipelines.dir);
+    let pipeline = definitions::read_folder(folder)?;
+    let references = References::read(&pipeline, folder).await?;
+    Ok((pipeline.with_contents(&references.contents()), references))
+}
+
+async fn begin(settings: &Settings, pipeline: Option<&(Pipeline, References)>) -> Result<()> {
     prepare(settings).await?;
     match pipeline {
-        Some(pipeline) => apply(settings, pipeline).await,
+        Some((pipeline, references)) => apply(settings, pipeline, references).await,
         None => Ok(()),
     }
 }
@@ -196,12 +206,14 @@ async fn prepare(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-async fn apply(settings: &Settings, pipeline: &Pipeline) -> Result<()> {
+async fn apply(settings: &Settings, pipeline: &Pipeline, references: &References) -> Result<()> {
     let mut client = Catalog::at(&settings.postgres.url)?.connect().await?;
     let warehouse = Warehouse::at(&settings.warehouse.url)?;
     for source in &pipeline.sources {
         warehouse.make_folder(&anabranch_core::layout::archive_folder(&source.name)).await?;
     }
+    // Before the definitions that name them.
+    references.store(&warehouse).await?;
     for (view, applied) in definitions::apply(&mut client, pipeline).await? {
         match applied {
             Applied::Created => info!(view, "created view"),
@@ -215,14 +227,18 @@ async fn apply(settings: &Settings, pipeline: &Pipeline) -> Result<()> {
     Ok(())
 }
 
-async fn known_sources(settings: &Settings, named: Vec<String>) -> Result<Vec<String>> {
-    if named.is_empty() { definitions::sources(&Catalog::at(&settings.postgres.url)?.connect().await?).await } else { Ok(named) }
+async fn known_sources(settings: &Settings, named: Vec<String>, only_topics: bool) -> Result<Vec<String>> {
+    if !named.is_empty() {
+        return Ok(named);
+    }
+    let client = Catalog::at(&settings.postgres.url)?.connect().await?;
+    if only_topics { definitions::topics(&client).await } else { definitions::sources(&client).await }
 }
 
 async fn recompute(settings: Settings, sources: Vec<String>, kind: Kind) -> Result<ExitCode> {
     let batch = Batch::new(settings.clone())?;
     let mut code = ExitCode::SUCCESS;
-    for source in known_sources(&settings, sources).await? {
+    for source in known_sources(&settings, sources, false).await? {
         let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} offsets, {elapsed}")?);
         let progress = |progress: Progress| match progress {
             Progress::WaitingForSpeed(partitions) => bar.set_message(format!("{source}: waiting for speed to answer the cut ({partitions} partitions)")),
@@ -259,7 +275,7 @@ async fn verify_all(settings: &Settings, sources: Vec<String>) -> Result<ExitCod
     let client = Catalog::at(&settings.postgres.url)?.connect().await?;
     let warehouse = Warehouse::at(&settings.warehouse.url)?;
     let mut code = ExitCode::SUCCESS;
-    for source in known_sources(settings, sources).await? {
+    for source in known_sources(settings, sources, true).await? {
         let verified = verify::verify(&client, &warehouse, &source).await?;
         println!("{source}: {} files, {} records, {} faults", verified.files, verified.records, verified.findings.len());
         for (partition, range) in &verified.lost {
@@ -310,23 +326,4 @@ async fn skip_lost(settings: &Settings, source: &str, yes: bool) -> Result<ExitC
         (true, true) => println!("skipped; the layers go on within seconds"),
     }
     Ok(if found && !yes { ExitCode::from(1) } else { ExitCode::SUCCESS })
-}
-
-async fn simulate(settings: Settings, domain: Domain) -> Result<ExitCode> {
-    let Domain::ServerStatus { rate, seed, start, count, late, malformed, topic, partitions } = domain;
-    let config = kafka::client_config(&settings.kafka);
-    let unreachable = |cause| Unreachable { service: "Kafka", address: settings.kafka.brokers.clone(), cause };
-    server_status::create_topic(&config, &topic, partitions).await.map_err(unreachable)?;
-    let stop = stop_on_signal()?;
-    #[expect(clippy::disallowed_methods, reason = "now is the default of --start")]
-    let now = chrono::Utc::now();
-    let options = server_status::Options { rate, seed, start: start.unwrap_or(now), count, late, malformed };
-    let stopped = AtomicBool::new(false);
-    let produced = std::thread::scope(|scope| {
-        let producing = scope.spawn(|| server_status::produce(&config, &topic, options, &|| stop.is_cancelled() || stopped.load(Ordering::Relaxed)));
-        producing.join()
-    });
-    let produced = produced.map_err(|_| anyhow::anyhow!("the simulator broke off"))??;
-    println!("produced {produced} events to {topic}");
-    Ok(ExitCode::SUCCESS)
 }

@@ -9,6 +9,7 @@ mod arguments;
 mod commands;
 mod query;
 mod show;
+mod simulate;
 
 fn main() -> ExitCode {
     let arguments = arguments::Arguments::parse();

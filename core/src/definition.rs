@@ -354,6 +354,17 @@ pub enum Width {
     Exact,
 }
 
+impl fmt::Display for Width {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Calendar(granularity) => f.write_str(granularity.name()),
+            Self::Every { micros, .. } if micros % 60_000_000 == 0 => write!(f, "{} minutes", micros / 60_000_000),
+            Self::Every { micros, .. } => write!(f, "{} microseconds", micros),
+            Self::Exact => f.write_str("exact"),
+        }
+    }
+}
+
 impl Width {
     /// Whether each of these buckets lies in one bucket of `granularity`.
     #[must_use]

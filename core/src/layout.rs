@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! _anabranch.json
+//! _references/<reference>/<content>.parquet
 //! <source>/archive/<topic>+<partition:05>+<start:020>.parquet
 //! <source>/_tmp/<topic>+<partition:05>+<start:020>+<uuid>
 //! <source>/views/<view>/<fingerprint>/<run uuid>/<part>.parquet
@@ -55,6 +56,18 @@ impl ArchiveName {
         let topic = parts.next()?;
         (start >= 0 && partition >= 0 && !topic.is_empty()).then(|| Self { topic: topic.to_owned(), partition: Partition(partition), start: Offset(start) })
     }
+}
+
+/// The warehouse's copy of a reference's rows, by the hash of its content.
+#[must_use]
+pub fn reference(name: &str, content: &str) -> String {
+    format!("_references/{name}/{content}.parquet")
+}
+
+/// One attempt to write it.
+#[must_use]
+pub fn temporary_reference(name: &str, content: &str, attempt: Uuid) -> String {
+    format!("_references/_tmp/{name}+{content}+{attempt}")
 }
 
 /// The folder of a source's visible archive files.

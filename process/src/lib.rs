@@ -1,4 +1,4 @@
-//! What every layer needs to run: settings, telemetry, shutdown, the catalog in PostgreSQL, the warehouse.
+//! What every layer needs to run: settings, telemetry, shutdown, the catalog in PostgreSQL, the warehouse, references.
 
 pub mod catalog;
 pub mod clock;
@@ -8,6 +8,7 @@ pub mod identity;
 pub mod kafka;
 pub mod lease;
 pub mod parts;
+pub mod references;
 pub mod settings;
 pub mod telemetry;
 pub mod warehouse;

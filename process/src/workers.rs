@@ -53,7 +53,7 @@ where
 }
 
 async fn known_sources(catalog: &Catalog) -> Result<Vec<String>> {
-    definitions::sources(&catalog.connect().await?).await
+    definitions::topics(&catalog.connect().await?).await
 }
 
 fn supervise(layer: &'static str, source: &str, stop: &CancellationToken, work: impl Fn() -> Result<()>) {

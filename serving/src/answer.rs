@@ -7,7 +7,7 @@ use std::{
 };
 
 use anabranch_core::definition::{Exactness, Granularity, View};
-use anabranch_views::{Row, Value, finalize::finalize};
+use anabranch_views::{Row, Value, finalize::finalize, scalar::decimal_text};
 use chrono::{DateTime, Datelike, Duration, NaiveDate};
 use serde_json::{Map, Value as Json, json};
 
@@ -127,10 +127,12 @@ pub fn json_of(value: &Value) -> Json {
         _ => json!(value.to_string()),
     };
     match value {
-        Value::Null | Value::Bytes(_) => Json::Null,
+        Value::Null | Value::Bytes(_) | Value::Error(_) => Json::Null,
         Value::Boolean(value) => json!(value),
         Value::BigInt(value) => integer(i128::from(*value)),
-        Value::Decimal(value) => integer(*value),
+        Value::Decimal(value, 0) => integer(*value),
+        // A string: a reader that took it for a DOUBLE would change it.
+        Value::Decimal(value, scale) => json!(decimal_text(*value, *scale)),
         Value::Double(value) => json!(value),
         Value::Text(text) => json!(text),
         Value::Date(days) => json!(shown(i64::from(*days) * 86_400_000_000)),
@@ -142,7 +144,9 @@ pub fn json_of(value: &Value) -> Json {
 #[must_use]
 pub fn answer(answerable: &Answerable, query: &Resolved, now_ms: i64) -> Json {
     let names: Vec<String> = query.columns.iter().map(Column::name).collect();
-    let data: Vec<Json> = rows(answerable, query)
+    let rows = rows(answerable, query);
+    let errors = errors(&names, &rows);
+    let data: Vec<Json> = rows
         .into_iter()
         .map(|row| {
             let mut object = Map::new();
@@ -156,12 +160,29 @@ pub fn answer(answerable: &Answerable, query: &Resolved, now_ms: i64) -> Json {
             Json::Object(object)
         })
         .collect();
-    json!({
+    let mut answer = json!({
         "query": query.echo,
         "data": data,
         "annotation": annotation(&answerable.view, query),
         "lambda": lambda(answerable, now_ms),
-    })
+    });
+    if !errors.is_empty() {
+        answer["errors"] = json!(errors);
+    }
+    answer
+}
+
+/// The cells that have no value although their group has: null in `data`, with their reason here.
+fn errors(names: &[String], rows: &[Vec<Value>]) -> Vec<Json> {
+    let mut errors = Vec::new();
+    for (index, row) in rows.iter().enumerate() {
+        for (name, cell) in names.iter().zip(row) {
+            if let Value::Error(error) = cell {
+                errors.push(json!({"row": index, "member": name, "error": error.to_string()}));
+            }
+        }
+    }
+    errors
 }
 
 /// Which offsets an answer covers, and on which version it stands.
@@ -219,7 +240,7 @@ fn annotation(view: &View, query: &Resolved) -> Json {
 pub fn cube_type(data_type: anabranch_core::definition::DataType) -> &'static str {
     use anabranch_core::definition::DataType;
     match data_type {
-        DataType::BigInt | DataType::Double | DataType::Decimal => "number",
+        DataType::BigInt | DataType::Double | DataType::Decimal { .. } => "number",
         DataType::Boolean => "boolean",
         DataType::Text => "string",
         DataType::Date | DataType::Timestamp => "time",

@@ -130,8 +130,15 @@ async fn meta(State(app): State<App>) -> Result<Json<Json_>, Problem> {
 fn cube(view: &View) -> Json_ {
     let full = |name: &str| format!("{}.{name}", view.name);
     // The main time dimension comes first: clients take the first one as default.
-    let mut dimensions: Vec<Json_> = view.bucket.iter().map(|bucket| dimension(&full(&bucket.name), "time")).collect();
-    dimensions.extend(view.dimensions.iter().map(|dimension_| dimension(&full(&dimension_.name), cube_type(dimension_.expression.data_type))));
+    let described = |mut entry: Json_, name: &str| {
+        if let Some(comment) = view.column_comments.get(name) {
+            entry["description"] = json!(comment);
+        }
+        entry
+    };
+    let mut dimensions: Vec<Json_> = view.bucket.iter().map(|bucket| described(dimension(&full(&bucket.name), "time"), &bucket.name)).collect();
+    dimensions
+        .extend(view.dimensions.iter().map(|found| described(dimension(&full(&found.name), cube_type(found.expression.data_type)), &found.name)));
     let measures: Vec<Json_> = view
         .measures
         .iter()
@@ -140,13 +147,13 @@ fn cube(view: &View) -> Json_ {
             entry["public"] = json!(true);
             entry["isVisible"] = json!(true);
             entry["drillMembersGrouped"] = json!({"measures": [], "dimensions": []});
-            entry
+            described(entry, &measure.name)
         })
         .collect();
     json!({
-        "name": view.name, "title": view.name.replace('_', " "), "type": "view", "public": true, "isVisible": true,
+        "name": view.name, "title": view.name.replace('_', " "), "description": view.comment, "type": "view", "public": true, "isVisible": true,
         "measures": measures, "dimensions": dimensions, "segments": [], "hierarchies": [], "folders": [], "nestedFolders": [],
-        "meta": {"source": view.source.name, "fingerprint": view.fingerprint, "granularity": view.bucket.as_ref().map(|bucket| bucket.granularity.name())},
+        "meta": {"source": view.source.name, "fingerprint": view.fingerprint, "granularity": view.bucket.as_ref().map(|bucket| bucket.width.to_string()), "rows": view.is_rows},
     })
 }
 

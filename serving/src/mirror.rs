@@ -420,6 +420,11 @@ impl State {
                     views.insert(entry.name.clone(), state);
                     continue;
                 }
+                // A view over a reference alone has no epochs: without a version it has nothing.
+                if version.is_none() && view.source.files.is_some() {
+                    views.insert(entry.name.clone(), ViewState::BeingBuilt(Arc::clone(view)));
+                    continue;
+                }
                 let snapshot = ReachSnapshot { partitions: &partitions, epochs: &source.epochs };
                 let loaded = match version {
                     None => LoadedVersion::Nothing,

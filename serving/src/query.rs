@@ -244,8 +244,8 @@ fn time_dimension(view: &View, query: &Query) -> Result<ResolvedTime, Problem> {
                     format!("unknown granularity \"{text}\"; one of {}", Granularity::ALL.map(Granularity::name).join(", ")),
                 )
             })?;
-            if !granularity.is_made_of(bucket.granularity) {
-                let message = format!("granularity \"{text}\" is not made of whole buckets of a {} of the view", bucket.granularity.name());
+            if !bucket.width.makes(granularity) {
+                let message = format!("granularity \"{text}\" is not made of whole buckets of the view, which are {}", bucket.width);
                 return Err(Problem::bad_query("granularity", message));
             }
             Some(Column::Time { member: name, granularity })

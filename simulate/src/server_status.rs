@@ -9,22 +9,12 @@
     reason = "members of JSON objects made here, indexes drawn within their bounds, times far from the limits"
 )]
 
-use std::time::{Duration, Instant};
-
-use anyhow::{Context, Result, bail};
 use chrono::{DateTime, Utc};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rdkafka::{
-    ClientConfig,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    client::DefaultClientContext,
-    error::{KafkaError, RDKafkaErrorCode},
-    producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer},
-};
 use serde_json::json;
 
-use crate::places::PLACES;
+use crate::{Event, places::PLACES};
 
 /// The topic, by default.
 pub const TOPIC: &str = "server-live-status";
@@ -32,11 +22,6 @@ const MEAN_DELAY_SECONDS: f64 = 600.0;
 const LONGEST_DELAY_SECONDS: f64 = 86_400.0;
 /// Event time advances at this rate when events are produced as fast as possible.
 const NOMINAL_RATE: f64 = 1_000.0;
-/// A broker that does not answer within this time counts as not there.
-const CALL_LIMIT: Duration = Duration::from_secs(10);
-const QUEUE_WAIT: Duration = Duration::from_millis(5);
-const FLUSH_LIMIT: Duration = Duration::from_secs(60);
-
 const SERVER_TYPES: [&str; 13] = [
     "Application",
     "Client",
@@ -92,9 +77,9 @@ impl Events {
 }
 
 impl Iterator for Events {
-    type Item = Vec<u8>;
+    type Item = Event;
 
-    fn next(&mut self) -> Option<Vec<u8>> {
+    fn next(&mut self) -> Option<Event> {
         if self.options.count.is_some_and(|count| self.next >= count) {
             return None;
         }
@@ -127,7 +112,8 @@ impl Iterator for Events {
             "event_server_config_other_param_1": "", "event_server_config_other_param_2": "", "event_server_config_other_param_3": "",
             "event_server_config_other_param_4": "", "event_server_config_other_param_5": "",
         });
-        Some(if malformed < self.options.malformed { break_event(&event, number) } else { event.to_string().into_bytes() })
+        let value = if malformed < self.options.malformed { break_event(&event, number) } else { event.to_string().into_bytes() };
+        Some(Event { key: None, value })
     }
 }
 
@@ -149,58 +135,6 @@ fn break_event(event: &serde_json::Value, number: u64) -> Vec<u8> {
     event.to_string().into_bytes()
 }
 
-/// Makes the topic where it does not exist.
-///
-/// # Errors
-/// When Kafka does not answer or refuses.
-pub async fn create_topic(config: &ClientConfig, topic: &str, partitions: i32) -> Result<()> {
-    let admin: AdminClient<DefaultClientContext> = config.create().context("make a Kafka client")?;
-    let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
-    let options = AdminOptions::new().request_timeout(Some(CALL_LIMIT)).operation_timeout(Some(CALL_LIMIT));
-    let results = admin.create_topics([&new], &options).await?;
-    match results.into_iter().next() {
-        Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) | None => Ok(()),
-        Some(Err((_, code))) => bail!("topic {topic} cannot be made: {code}"),
-    }
-}
-
-/// Produces events until all are out or `stop` says so; returns how many.
-///
-/// # Errors
-/// When Kafka does not take them.
-pub fn produce(config: &ClientConfig, topic: &str, options: Options, stop: &dyn Fn() -> bool) -> Result<u64> {
-    let producer: ThreadedProducer<DefaultProducerContext> =
-        config.clone().set("linger.ms", "5").set("compression.type", "zstd").set("enable.idempotence", "true").create().context("make a Kafka producer")?;
-    let began = Instant::now();
-    let rate = options.rate;
-    let mut produced = 0;
-    for event in Events::new(options) {
-        if rate > 0.0 {
-            let due = Duration::from_secs_f64(produced as f64 / rate);
-            while let Some(wait) = due.checked_sub(began.elapsed()).filter(|wait| *wait > Duration::from_millis(1)) {
-                if stop() {
-                    break;
-                }
-                std::thread::sleep(wait.min(Duration::from_millis(50)));
-            }
-        }
-        if stop() {
-            break;
-        }
-        let mut record: BaseRecord<'_, (), [u8]> = BaseRecord::to(topic).payload(&event);
-        while let Err((error, returned)) = producer.send(record) {
-            match error {
-                KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => std::thread::sleep(QUEUE_WAIT),
-                error => return Err(error).context("produce an event"),
-            }
-            record = returned;
-        }
-        produced += 1;
-    }
-    producer.flush(FLUSH_LIMIT).context("wait until Kafka has all events")?;
-    Ok(produced)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,7 +145,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_and_start_give_the_same_bytes() {
-        let first: Vec<Vec<u8>> = Events::new(options()).collect();
+        let first: Vec<Event> = Events::new(options()).collect();
         assert_eq!(first, Events::new(options()).collect::<Vec<_>>());
         assert_ne!(first, Events::new(Options { seed: 8, ..options() }).collect::<Vec<_>>());
         assert_eq!(first.len(), 2_000);
@@ -220,7 +154,7 @@ mod tests {
     #[test]
     fn an_event_has_the_eighteen_fields() {
         let event = Events::new(Options { malformed: 0.0, ..options() }).next().unwrap();
-        let event: serde_json::Value = serde_json::from_slice(&event).unwrap();
+        let event: serde_json::Value = serde_json::from_slice(&event.value).unwrap();
         assert_eq!(event.as_object().unwrap().len(), 18);
     }
 
@@ -230,7 +164,7 @@ mod tests {
         let mut malformed = 0;
         let start = options().start;
         for (number, event) in (0i64..).zip(Events::new(options())) {
-            match serde_json::from_slice::<serde_json::Value>(&event).ok().and_then(|event| Some(event["event_datetime"].as_str()?.to_owned())) {
+            match serde_json::from_slice::<serde_json::Value>(&event.value).ok().and_then(|event| Some(event["event_datetime"].as_str()?.to_owned())) {
                 Some(time) => match chrono::NaiveDateTime::parse_from_str(&time, "%Y-%m-%d %H:%M:%S") {
                     Ok(time) => late += i64::from(time.and_utc() < start + chrono::Duration::seconds(number / 100 - 1)),
                     Err(_) => malformed += 1,

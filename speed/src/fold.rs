@@ -12,7 +12,7 @@ use anabranch_core::{
 };
 use anabranch_process::catalog::definitions::SourceDefinitions;
 use anabranch_views::{
-    GroupHash, Groups, Row,
+    GroupHash, Groups, Lookups, Row,
     decode::{Decoder, RawRecord, Wanted},
     partial::partial,
 };
@@ -21,6 +21,7 @@ use anyhow::Result;
 /// The states of one epoch.
 pub(crate) struct Fold {
     sets: Vec<ColumnSet>,
+    lookups: Lookups,
     /// Where the epoch's partitions stand: flushed, or being flushed, and folded.
     positions: BTreeMap<Partition, (Offset, Offset)>,
     /// Decoded, but not folded yet.
@@ -62,7 +63,7 @@ impl LiveView {
 }
 
 impl Fold {
-    pub(crate) fn new(definitions: &SourceDefinitions, positions: &BTreeMap<Partition, Offset>) -> Self {
+    pub(crate) fn new(definitions: &SourceDefinitions, lookups: &Lookups, positions: &BTreeMap<Partition, Offset>) -> Self {
         let mut sets: BTreeMap<Fingerprint, Vec<Arc<View>>> = BTreeMap::new();
         for view in definitions.definitions.values().filter(|view| !definitions.left_out.contains(&view.fingerprint)) {
             sets.entry(view.source.columns_fingerprint()).or_default().push(Arc::clone(view));
@@ -75,6 +76,7 @@ impl Fold {
         };
         Self {
             sets: sets.into_values().map(set).collect(),
+            lookups: lookups.clone(),
             positions: positions.iter().map(|(partition, offset)| (*partition, (*offset, *offset))).collect(),
             pending: BTreeMap::new(),
         }
@@ -115,7 +117,7 @@ impl Fold {
             }
             let batch = set.decoder.finish()?;
             for view in &mut set.views {
-                let groups = partial(&view.view, &batch)?;
+                let groups = partial(&view.view, &batch, &self.lookups)?;
                 view.changed.extend(groups.0.keys().copied());
                 view.groups.merge(groups);
             }

@@ -15,14 +15,16 @@ use anabranch_core::{
     protocol::{CutNumber, EpochId},
 };
 use anabranch_process::{
-    Catalog, Settings,
+    Catalog, Settings, Warehouse,
     catalog::{
         answered,
         definitions::{self, SourceDefinitions},
     },
     identity,
     kafka::{self, GroupConsumer, Lost, Polled, Rebalance},
+    references,
 };
+use anabranch_views::Lookups;
 use anyhow::{Context, Result, bail};
 use tokio::{runtime::Handle, sync::watch};
 use tokio_postgres::Client;
@@ -61,6 +63,9 @@ pub(crate) struct Worker {
     runtime: Handle,
     client: Client,
     definitions: SourceDefinitions,
+    warehouse: Warehouse,
+    /// The rows of the references that views join.
+    lookups: Lookups,
     consumer: GroupConsumer,
     /// Partitions that the group gives and librdkafka fetches.
     reading: BTreeSet<Partition>,
@@ -82,6 +87,9 @@ impl Worker {
         let runtime = Handle::current();
         let (client, flushing) = (Self::connect(&runtime, catalog)?, Self::connect(&runtime, catalog)?);
         let definitions = runtime.block_on(definitions::load(&client, source))?;
+        let warehouse = Warehouse::at(&settings.warehouse.url)?;
+        let mut lookups = Lookups::default();
+        runtime.block_on(references::load(&warehouse, definitions.definitions.values().map(AsRef::as_ref), &mut lookups))?;
         runtime.block_on(kafka::check_topic(&settings.kafka, &definitions.source.topic))?;
         let incarnation = runtime.block_on(identity::of(&client))?;
         let consumer = GroupConsumer::join(&settings.kafka, "speed", source, &definitions.source.topic, incarnation)?;
@@ -91,6 +99,8 @@ impl Worker {
             runtime,
             client,
             definitions,
+            warehouse,
+            lookups,
             consumer,
             reading: BTreeSet::new(),
             given: BTreeSet::new(),
@@ -203,6 +213,8 @@ impl Worker {
                 Ok(Opening::OtherDefinitions) => {
                     // The old epoch's states stay valid: they were folded by the definitions that its row names.
                     self.definitions = Self::wait(&self.runtime, definitions::load(&self.client, &source))?;
+                    let views = self.definitions.definitions.values().map(AsRef::as_ref);
+                    self.runtime.block_on(references::load(&self.warehouse, views, &mut self.lookups))?;
                 }
                 Err(error) if store::is_transient(&error) && repeat < REPEATS => debug!(error = format!("{error:#}"), "repeating an opening"),
                 Err(error) if store::is_fenced(&error) => {
@@ -224,7 +236,7 @@ impl Worker {
         }
         self.reading.append(&mut self.given);
         debug!(source, epoch = opened.epoch.0, cut = opened.cut.0, partitions = wanted.len(), "opened epoch");
-        let fold = Fold::new(&self.definitions, &opened.positions);
+        let fold = Fold::new(&self.definitions, &self.lookups, &opened.positions);
         self.open = (!wanted.is_empty()).then_some(Open { epoch: opened.epoch, cut: opened.cut, fold });
         Ok(())
     }
@@ -238,7 +250,7 @@ impl Worker {
         let Opening::Done(opened) = opening else { bail!("the definitions changed while an epoch was opened") };
         self.consumer.resume_from(&opened.positions).context("read again from next_offset")?;
         self.paused.retain(|partition| !reading.contains(partition));
-        let fold = Fold::new(&self.definitions, &opened.positions);
+        let fold = Fold::new(&self.definitions, &self.lookups, &opened.positions);
         self.open = (!reading.is_empty()).then_some(Open { epoch: opened.epoch, cut: opened.cut, fold });
         Ok(())
     }

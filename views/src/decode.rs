@@ -13,9 +13,10 @@ use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 use anabranch_core::definition::{Column, DECODE_ERROR, DataType, KAFKA_HEADERS, KAFKA_KEY, KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, KAFKA_VALUE, Source};
 use arrow::{
     array::{
-        ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Builder, ListBuilder, RecordBatch, StringBuilder,
+        Array, ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Array, Int64Builder, ListBuilder, RecordBatch, StringBuilder, StringViewArray,
         StringViewBuilder, StructBuilder, TimestampMicrosecondBuilder,
     },
+    compute,
     datatypes::{DataType as Arrow, Field, Fields, Schema},
 };
 
@@ -213,6 +214,38 @@ impl Decoder {
         };
         evaluate::generate(&self.source, wanted, batch)
     }
+}
+
+/// The rows of a reference whose columns were read as such, typed, with the columns that every batch has.
+///
+/// # Errors
+/// [`EvaluateError`] when a column has another type, or the program itself is wrong.
+pub fn from_columns(source: &Source, columns: &[ArrayRef], rows: usize) -> Result<RecordBatch, EvaluateError> {
+    let declared: Vec<&Column> = source.columns.iter().filter(|column| column.generated.is_none()).collect();
+    let mut fields = Vec::new();
+    let mut arrays: Vec<ArrayRef> = Vec::new();
+    let mut errors: Vec<Option<String>> = vec![None; rows];
+    for (column, array) in declared.iter().zip(columns) {
+        for (row, error) in errors.iter_mut().enumerate().filter(|_| column.not_null) {
+            if array.is_null(row) && error.is_none() {
+                *error = Some(format!("missing: {}", column.name));
+            }
+        }
+        fields.push(Field::new(&column.name, arrow_type(column.data_type), true));
+        arrays.push(compute::cast(array, &arrow_type(column.data_type))?);
+    }
+    let count = i64::try_from(rows).unwrap_or(i64::MAX);
+    let fixed: [(&str, bool, ArrayRef); 4] = [
+        (KAFKA_PARTITION, false, Arc::new(Int64Array::from(vec![0; rows]))),
+        (KAFKA_OFFSET, false, Arc::new(Int64Array::from_iter_values(0..count))),
+        (KAFKA_TIMESTAMP, true, arrow::array::new_null_array(&arrow_type(DataType::Timestamp), rows)),
+        (DECODE_ERROR, true, Arc::new(StringViewArray::from_iter(errors))),
+    ];
+    for (name, nullable, array) in fixed {
+        fields.push(Field::new(name, array.data_type().clone(), nullable));
+        arrays.push(array);
+    }
+    evaluate::generate(source, None, RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
 }
 
 /// The same memory for the values of another record.

@@ -61,6 +61,29 @@ impl Lookups {
     }
 }
 
+/// The hash of a reference's rows, 32 hexadecimal digits: the same whatever files they are in.
+///
+/// # Errors
+/// [`EvaluateError`] only when the rows lack a column.
+pub fn content_hash(reference: &Source, rows: &RecordBatch) -> Result<String, EvaluateError> {
+    let columns = reference.columns.iter().map(|column| cells(reference, &column.name, rows)).collect::<Result<Vec<_>, _>>()?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(reference.columns_fingerprint().0.as_bytes());
+    let mut row_bytes = Vec::new();
+    for row in 0..rows.num_rows() {
+        row_bytes.clear();
+        columns.iter().for_each(|cells| cells.encode_key(row, &mut row_bytes));
+        hasher.update(&row_bytes);
+    }
+    Ok(hasher.finalize().to_hex().chars().take(32).collect())
+}
+
+fn cells<'a>(reference: &Source, name: &str, rows: &'a RecordBatch) -> Result<Cells<'a>, EvaluateError> {
+    let missing = || EvaluateError::Arrow(ArrowError::SchemaError(format!("no column {name}")));
+    let column = reference.column(name).ok_or_else(missing)?;
+    Ok(Cells::of(rows.column_by_name(name).ok_or_else(missing)?, column.data_type))
+}
+
 /// A key that several rows of a reference have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DuplicateKey {
@@ -91,14 +114,7 @@ struct Index {
 
 impl Index {
     fn build(reference: &Source, columns: &[String], rows: &RecordBatch) -> Result<(Self, Option<(usize, usize)>), EvaluateError> {
-        let cells = columns
-            .iter()
-            .map(|name| {
-                let missing = || EvaluateError::Arrow(ArrowError::SchemaError(format!("no column {name}")));
-                let column = reference.column(name).ok_or_else(missing)?;
-                Ok::<_, EvaluateError>(Cells::of(rows.column_by_name(name).ok_or_else(missing)?, column.data_type))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let cells = columns.iter().map(|name| cells(reference, name, rows)).collect::<Result<Vec<_>, _>>()?;
         let mut index = Self { table: HashTable::with_capacity(rows.num_rows()), keys: Vec::new(), ends: Vec::with_capacity(rows.num_rows()) };
         let mut key = Vec::new();
         let mut duplicate = None;

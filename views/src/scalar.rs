@@ -19,8 +19,8 @@ mod numbers;
 mod texts;
 mod times;
 
-pub(crate) use cast::{boolean, parse_decimal, rescaled};
-pub use cast::decimal_text;
+pub(crate) use cast::{boolean, rescaled};
+pub use cast::{decimal_text, parse_decimal};
 pub(crate) use texts::piece;
 
 /// The value of an expression for one record.

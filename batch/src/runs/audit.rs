@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use anabranch_core::{definition::View, protocol::RunId};
 use anabranch_process::crash;
-use anabranch_views::{DoubleSum, GroupHash, Groups, Row, State, Value, table};
+use anabranch_views::{DoubleSum, GroupHash, Groups, Row, State, Value, scalar::decimal_text, table};
 use anyhow::Result;
 use chrono::DateTime;
 use tokio_postgres::Client;
@@ -100,7 +100,8 @@ fn shown(value: &Value) -> String {
         Value::Boolean(value) => value.to_string(),
         Value::BigInt(value) => value.to_string(),
         Value::Double(value) => value.to_string(),
-        Value::Decimal(value) => value.to_string(),
+        Value::Decimal(value, scale) => decimal_text(*value, *scale),
+        Value::Error(error) => error.to_string(),
         Value::Text(value) => value.clone(),
         Value::Date(days) => DateTime::from_timestamp(i64::from(*days) * 86_400, 0).map_or_else(|| days.to_string(), |time| time.date_naive().to_string()),
         Value::Timestamp(micros) => DateTime::from_timestamp_micros(*micros).map_or_else(|| micros.to_string(), |time| time.naive_utc().to_string()),

@@ -17,10 +17,11 @@ use anabranch_core::{
 use anabranch_process::{
     Warehouse,
     catalog::{definitions::SourceDefinitions, rows},
+    references,
     warehouse::WarehouseReader,
 };
 use anabranch_views::{
-    Groups,
+    Groups, Lookups,
     decode::{Decoder, RawRecord, Wanted},
     partial::partial,
 };
@@ -82,6 +83,9 @@ pub(super) async fn scan(
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Scanned> {
     let source = &definitions.source;
+    if source.files.is_some() {
+        return over_reference(warehouse, targets, progress).await;
+    }
     let base = targets.first().and_then(|target| target.base.as_ref());
     let mut windows = Vec::new();
     for state in rows::partitions(client, &source.name).await? {
@@ -96,8 +100,15 @@ pub(super) async fn scan(
     let done = AtomicU64::new(0);
     let workers = available_parallelism().map_or(1, usize::from);
     let (folded, mut groups) = mpsc::channel(workers);
-    let fold =
-        Arc::new(Fold { warehouse: warehouse.clone(), views: targets.iter().map(|target| Arc::clone(&target.view)).collect(), window: extent.window, folded });
+    let mut lookups = Lookups::default();
+    references::load(warehouse, targets.iter().map(|target| target.view.as_ref()), &mut lookups).await?;
+    let fold = Arc::new(Fold {
+        warehouse: warehouse.clone(),
+        views: targets.iter().map(|target| Arc::clone(&target.view)).collect(),
+        lookups: Arc::new(lookups),
+        window: extent.window,
+        folded,
+    });
     let mut scanned = Scanned { collected: Vec::new(), records: 0, bytes_read: 0, lost: Vec::new() };
     let reading = async {
         let read = |file: ToRead| {
@@ -135,6 +146,30 @@ pub(super) async fn scan(
     };
     tokio::try_join!(reading, collecting)?;
     scanned.collected = collectors.into_iter().map(Collector::finish).collect();
+    Ok(scanned)
+}
+
+/// Folds the rows of a reference; views over it may have different contents of it.
+async fn over_reference(warehouse: &Warehouse, targets: &[Target], progress: &(dyn Fn(Progress) + Sync)) -> Result<Scanned> {
+    let folder = Arc::new(tempfile::tempdir().context("make a folder for groups that memory does not hold")?);
+    let mut scanned = Scanned { collected: Vec::new(), records: 0, bytes_read: 0, lost: Vec::new() };
+    for target in targets {
+        let view = &target.view;
+        let content = view.source.files.as_ref().and_then(|files| files.content.clone()).unwrap_or_default();
+        let rows = references::stored(warehouse, &view.source.name, &content).await?;
+        let mut collector = Collector::new(view, &folder);
+        for start in (0..rows.num_rows()).step_by(BATCH_ROWS) {
+            let batch = rows.slice(start, BATCH_ROWS.min(rows.num_rows() - start));
+            let view = Arc::clone(view);
+            collector.merge(spawn_blocking(move || partial(&view, &batch, &Lookups::default())).await??);
+            if collector.len() > GROUPS_IN_MEMORY {
+                collector.spill()?;
+            }
+        }
+        scanned.records = scanned.records.max(rows.num_rows() as u64);
+        scanned.collected.push(collector.finish());
+        progress(Progress::Scanning { done: scanned.records, total: scanned.records });
+    }
     Ok(scanned)
 }
 
@@ -194,6 +229,8 @@ struct Read {
 struct Fold {
     warehouse: Warehouse,
     views: Vec<Arc<View>>,
+    /// The rows of the references that they join.
+    lookups: Arc<Lookups>,
     window: Option<Window>,
     /// Groups of a view, by its index.
     folded: mpsc::Sender<(usize, Groups)>,
@@ -267,9 +304,9 @@ impl Fold {
     async fn fold(&self, set: &[usize], batch: RecordBatch) -> Result<()> {
         for index in set {
             let Some(view) = self.views.get(*index).map(Arc::clone) else { continue };
-            let batch = batch.clone();
+            let (batch, lookups) = (batch.clone(), Arc::clone(&self.lookups));
             // Beside the threads that answer PostgreSQL and HDFS.
-            let groups = spawn_blocking(move || partial(&view, &batch)).await??;
+            let groups = spawn_blocking(move || partial(&view, &batch, &lookups)).await??;
             self.folded.send((*index, groups)).await.context("nobody takes the groups")?;
         }
         Ok(())

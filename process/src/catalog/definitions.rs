@@ -1,6 +1,7 @@
 //! Definitions live in the catalog: files are applied to it, workers fold what it holds.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::Arc,
@@ -50,7 +51,9 @@ pub enum Applied {
 /// [`Refused`] when a source is on another topic now; else when PostgreSQL does not answer.
 pub async fn apply(client: &mut Client, pipeline: &Pipeline) -> Result<Vec<(String, Applied)>> {
     let mut report = Vec::new();
-    for source in &pipeline.sources {
+    // References that views are over alone are runs' sources, too.
+    let references = pipeline.references.iter().filter(|reference| pipeline.views_of(&reference.name).next().is_some());
+    for source in pipeline.sources.iter().chain(references) {
         let transaction = client.transaction().await?;
         let changed = apply_source(&transaction, source, pipeline.views_of(&source.name), &mut report).await?;
         if changed {
@@ -102,15 +105,17 @@ async fn apply_source<'a>(
     report: &mut Vec<(String, Applied)>,
 ) -> Result<bool> {
     let resolved = serde_json::to_value(source)?;
+    // No topic can have this name.
+    let topic_name = if source.files.is_some() { format!("reference {}", source.name) } else { source.topic.clone() };
     transaction
-        .execute("INSERT INTO source (name, topic, resolved) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", &[&source.name, &source.topic, &resolved])
+        .execute("INSERT INTO source (name, topic, resolved) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", &[&source.name, &topic_name, &resolved])
         .await?;
     let row = transaction.query_opt("SELECT topic FROM source WHERE name = $1 FOR UPDATE", &[&source.name]).await?;
     let topic: Option<String> = row.map(|row| row.get(0));
-    if topic.as_ref() != Some(&source.topic) {
+    if topic.as_ref() != Some(&topic_name) {
         let message = match topic {
-            Some(topic) => format!("source {}: its topic is \"{topic}\" and cannot become \"{}\"; give the source another name", source.name, source.topic),
-            None => format!("source {}: the topic \"{}\" belongs to another source already", source.name, source.topic),
+            Some(topic) => format!("source {}: its topic is \"{topic}\" and cannot become \"{topic_name}\"; give the source another name", source.name),
+            None => format!("source {}: the topic \"{topic_name}\" belongs to another source already", source.name),
         };
         return Err(Refused(message).into());
     }
@@ -120,7 +125,7 @@ async fn apply_source<'a>(
         transaction.batch_execute(&live_table_ddl(view)).await.with_context(|| format!("make the live table of view {}", view.name))?;
         transaction
             .execute(
-                "INSERT INTO definition (source, view, fingerprint, resolved) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+                "INSERT INTO definition (source, view, fingerprint, resolved) VALUES ($1, $2, $3, $4) ON CONFLICT (source, fingerprint) DO UPDATE SET resolved = $4",
                 &[&source.name, &view.name, &view.fingerprint.0, &serde_json::to_value(view)?],
             )
             .await?;
@@ -157,18 +162,18 @@ pub fn quoted(name: &str) -> String {
 
 /// The PostgreSQL type of a column of states.
 #[must_use]
-pub fn sql_type(column_type: ColumnType) -> &'static str {
+pub fn sql_type(column_type: ColumnType) -> Cow<'static, str> {
     use anabranch_core::definition::DataType;
-    match column_type {
+    Cow::Borrowed(match column_type {
+        ColumnType::Sql(DataType::Decimal { precision, scale }) => return Cow::Owned(format!("numeric({precision},{scale})")),
         ColumnType::Bytes => "bytea",
         ColumnType::Sql(DataType::Boolean) => "boolean",
         ColumnType::Sql(DataType::BigInt) => "bigint",
         ColumnType::Sql(DataType::Double) => "double precision",
-        ColumnType::Sql(DataType::Decimal) => "numeric(38,0)",
         ColumnType::Sql(DataType::Text) => "text",
         ColumnType::Sql(DataType::Date) => "date",
         ColumnType::Sql(DataType::Timestamp) => "timestamp",
-    }
+    })
 }
 
 /// Only the key is indexed: an index on a column that every flush changes would end HOT updates; the fill factor leaves
@@ -235,6 +240,15 @@ impl SourceDefinitions {
 /// When PostgreSQL does not answer.
 pub async fn sources(client: &impl GenericClient) -> Result<Vec<String>> {
     Ok(client.query("SELECT name FROM source ORDER BY name", &[]).await?.iter().map(|row| row.get(0)).collect())
+}
+
+/// The names of the sources that are topics.
+///
+/// # Errors
+/// When PostgreSQL does not answer.
+pub async fn topics(client: &impl GenericClient) -> Result<Vec<String>> {
+    let sql = "SELECT name FROM source WHERE resolved->'files' IS NULL OR resolved->'files' = 'null' ORDER BY name";
+    Ok(client.query(sql, &[]).await?.iter().map(|row| row.get(0)).collect())
 }
 
 /// The number of a source's definitions, to see whether they changed.

@@ -1,11 +1,14 @@
 //! Live rows: the states of an epoch's groups in the live table of a definition.
 
+use std::borrow::Cow;
+
 use anabranch_core::{
     definition::{DataType, Fingerprint, View},
     protocol::EpochId,
 };
 use anabranch_views::{
     GroupHash, Row, Value,
+    scalar::{decimal_text, parse_decimal},
     table::{self, ColumnType, TableColumn},
 };
 use anyhow::{Context, Result};
@@ -60,9 +63,9 @@ fn upsert_sql(view: &View, columns: &[TableColumn], keys: usize) -> String {
 }
 
 /// NUMERIC has no native form in the client; it travels as text.
-fn wire_type(column_type: ColumnType) -> &'static str {
+fn wire_type(column_type: ColumnType) -> Cow<'static, str> {
     match column_type {
-        ColumnType::Sql(DataType::Decimal) => "text",
+        ColumnType::Sql(DataType::Decimal { .. }) => Cow::Borrowed("text"),
         other => sql_type(other),
     }
 }
@@ -90,7 +93,7 @@ fn parameter(column_type: ColumnType, cells: Vec<Value>) -> Box<dyn ToSql + Sync
         ColumnType::Sql(DataType::Boolean) => array!(Value::Boolean(value) => Some(value)),
         ColumnType::Sql(DataType::BigInt) => array!(Value::BigInt(value) => Some(value)),
         ColumnType::Sql(DataType::Double) => array!(Value::Double(value) => Some(value)),
-        ColumnType::Sql(DataType::Decimal) => array!(Value::Decimal(value) => Some(value.to_string())),
+        ColumnType::Sql(DataType::Decimal { .. }) => array!(Value::Decimal(value, scale) => Some(decimal_text(value, scale))),
         ColumnType::Sql(DataType::Text) => array!(Value::Text(value) => Some(value)),
         ColumnType::Sql(DataType::Date) => array!(Value::Date(value) => NaiveDate::default().checked_add_signed(chrono::Duration::days(i64::from(value)))),
         ColumnType::Sql(DataType::Timestamp) => array!(Value::Timestamp(value) => timestamp(value)),
@@ -143,8 +146,8 @@ fn cell(row: &tokio_postgres::Row, index: usize, column_type: ColumnType) -> Res
         ColumnType::Sql(DataType::BigInt) => row.try_get::<_, Option<i64>>(index)?.map_or(Value::Null, Value::BigInt),
         ColumnType::Sql(DataType::Double) => row.try_get::<_, Option<f64>>(index)?.map_or(Value::Null, Value::Double),
         ColumnType::Sql(DataType::Text) => row.try_get::<_, Option<String>>(index)?.map_or(Value::Null, Value::Text),
-        ColumnType::Sql(DataType::Decimal) => match row.try_get::<_, Option<String>>(index)? {
-            Some(text) => Value::Decimal(text.parse().with_context(|| format!("read the sum {text}"))?),
+        ColumnType::Sql(DataType::Decimal { precision, scale }) => match row.try_get::<_, Option<String>>(index)? {
+            Some(text) => parse_decimal(&text, precision, scale).with_context(|| format!("read the number {text}"))?,
             None => Value::Null,
         },
         ColumnType::Sql(DataType::Date) => match row.try_get::<_, Option<NaiveDate>>(index)? {

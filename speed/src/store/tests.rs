@@ -7,7 +7,7 @@ use anabranch_core::{
     protocol::PartitionRow,
 };
 use anabranch_process::{Catalog, catalog::definitions};
-use anabranch_views::decode::RawRecord;
+use anabranch_views::{Lookups, decode::RawRecord};
 use tokio_postgres::{IsolationLevel, NoTls};
 
 use super::*;
@@ -38,7 +38,7 @@ async fn opened(client: &mut Client, definitions: &SourceDefinitions, partitions
     let wanted: BTreeSet<Partition> = partitions.iter().copied().collect();
     let origins = partitions.iter().map(|partition| (*partition, Offset(0))).collect();
     let Opening::Done(opened) = open(client, definitions, &wanted, &origins, (None, None)).await.unwrap() else { panic!("the definitions are the newest") };
-    (opened.epoch, Fold::new(definitions, &opened.positions))
+    (opened.epoch, Fold::new(definitions, &Lookups::default(), &opened.positions))
 }
 
 fn push(fold: &mut Fold, partition: Partition, offset: i64, name: &str) {

@@ -124,7 +124,8 @@ pub fn decimal_text(value: i128, scale: u8) -> String {
 }
 
 /// `-12.5`, `1e3`; rounded to `scale` digits behind the point, halves away from zero.
-pub(crate) fn parse_decimal(text: &str, precision: u8, scale: u8) -> Option<Value> {
+#[must_use]
+pub fn parse_decimal(text: &str, precision: u8, scale: u8) -> Option<Value> {
     let (digits, exponent) = match text.split_once(['e', 'E']) {
         Some((digits, exponent)) => (digits, exponent.parse::<i32>().ok()?),
         None => (text, 0),
