@@ -143,6 +143,9 @@ pub(crate) enum Domain {
         /// The share of plays whose song the catalogue has.
         #[arg(long, default_value_t = 0.7)]
         known: f64,
+        /// The share of late events.
+        #[arg(long, default_value_t = 0.02)]
+        late: f64,
         /// The share of values that cannot be decoded.
         #[arg(long, default_value_t = 0.01)]
         malformed: f64,

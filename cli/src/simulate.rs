@@ -18,12 +18,12 @@ pub(crate) async fn run(settings: &Settings, domain: Domain) -> Result<ExitCode>
             let options = server_status::Options { rate, seed, start: start.unwrap_or(now), count, late, malformed };
             to_kafka(settings, &topic, partitions, server_status::Events::new(options), rate).await?;
         }
-        Domain::Music { rate, seed, start, users, count, songs, known, malformed, topic, partitions, file, catalogue } => {
+        Domain::Music { rate, seed, start, users, count, songs, known, late, malformed, topic, partitions, file, catalogue } => {
             if let Some(path) = catalogue {
                 write_catalogue(&path, seed, songs)?;
             }
             let start = start.unwrap_or(now - chrono::Duration::days(DEFAULT_AGE_DAYS));
-            let events = music::Events::new(music::Options { seed, start, users, count, songs, known, malformed });
+            let events = music::Events::new(music::Options { seed, start, users, count, songs, known, late, malformed });
             match file {
                 Some(path) => to_file(&path, events, rate)?,
                 None if count == Some(0) => {}

@@ -35,6 +35,8 @@ const PACE: Duration = Duration::from_secs(5);
 const QUIET_EVERY: Duration = Duration::from_secs(90);
 const QUIET_LIMIT: Duration = Duration::from_secs(90);
 const RATE: &str = "1200";
+/// An answer has at most 50,000 rows: so many songs are played within 40 minutes.
+const MUSIC_RATE: &str = "25";
 
 /// What a run did.
 #[derive(Debug, Default)]
@@ -86,7 +88,7 @@ pub async fn run(seed: u64, total: Duration) -> Result<Summary> {
 
 impl Chaos {
     async fn new() -> Result<Self> {
-        let mut scene = Scene::new("chaos", RATE).await?;
+        let mut scene = Scene::with_music("chaos", RATE, MUSIC_RATE).await?;
         let (to_database, to_names) = scene.behind_proxies().await?;
         scene.stage.set("ANABRANCH_ARCHIVE__ROTATE_SECONDS", "20");
         let second = scene.stage.folder().join("second.toml");

@@ -79,7 +79,8 @@ impl Stage {
         // Beside the servers' own logs, and gone with them.
         let folder = tempfile::Builder::new().prefix(&format!("stage-{name}-")).tempdir_in(variable("ANABRANCH_SERVERS"))?.keep();
         let mut stage = Self { settings: BTreeMap::new(), folder, program: "ANABRANCH_BIN" };
-        stage.set("ANABRANCH_PIPELINES__DIR", concat!(env!("CARGO_MANIFEST_DIR"), "/../pipelines"));
+        // The topic of the other shipped pipeline is not there.
+        stage.pipeline(&std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../pipelines/server_status.sql"))?)?;
         stage.set("ANABRANCH_WAREHOUSE__URL", &format!("{}-{name}", variable("ANABRANCH_WAREHOUSE__URL")));
         stage.set("ANABRANCH_BATCH__PRUNE_AFTER_SECONDS", "5");
         stage.new_database(name).await?;

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anabranch_oracle::{compare, offsets, queries, topic::Topic};
+use anabranch_oracle::{Domain, compare, offsets, queries, topic::Topic};
 use anyhow::{Context, Result, bail, ensure};
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewPartitions},
@@ -47,8 +47,19 @@ pub struct Scene {
     pub name: String,
     /// The topic, as far as it was read.
     pub topic: Topic,
+    /// The music-streaming app beside the servers, where it plays.
+    pub music: Option<Music>,
     /// Cells compared so far.
     pub cells: usize,
+}
+
+/// The events of the music-streaming app.
+#[derive(Debug)]
+pub struct Music {
+    /// Produces until it is dropped or stopped.
+    pub simulator: Process,
+    /// The topic, as far as it was read.
+    pub topic: Topic,
 }
 
 impl Scene {
@@ -57,6 +68,18 @@ impl Scene {
     /// # Errors
     /// When a server does not answer.
     pub async fn new(name: &str, rate: &str) -> Result<Self> {
+        Self::of(name, rate, None).await
+    }
+
+    /// The views of both shipped pipelines, `music_rate` events of the music app a second.
+    ///
+    /// # Errors
+    /// When a server does not answer.
+    pub async fn with_music(name: &str, rate: &str, music_rate: &str) -> Result<Self> {
+        Self::of(name, rate, Some(music_rate)).await
+    }
+
+    async fn of(name: &str, rate: &str, music_rate: Option<&str>) -> Result<Self> {
         // A test that failed may have left a server stopped.
         servers::start_all()?;
         // A name of its own, so that a test can be run again on the same servers.
@@ -64,13 +87,28 @@ impl Scene {
         let mut stage = Stage::new(&name).await?;
         create_topic(&name, 8).await?;
         let shipped = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../pipelines/server_status.sql"))?;
-        stage.pipeline(&shipped.replace("'server-live-status'", &format!("'{name}'")))?;
+        let mut pipelines = shipped.replace("'server-live-status'", &format!("'{name}'"));
+        let songs = concat!(env!("CARGO_MANIFEST_DIR"), "/../pipelines/music/songs.json");
+        if music_rate.is_some() {
+            create_topic(&format!("{name}_music"), 4).await?;
+            let music = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../pipelines/music.sql"))?;
+            pipelines.push_str(&music.replace("'music-events'", &format!("'{name}_music'")).replace("'music/songs.json'", &format!("'{songs}'")));
+        }
+        stage.pipeline(&pipelines)?;
         stage.set("ANABRANCH_BATCH__INCREMENTAL", "*/10 * * * * *");
         let (code, text) = stage.run(&["apply"])?;
         ensure!(code == Some(0), "{text}");
         let simulator = stage.start(&["simulate", "server-status", "--topic", &name, "--rate", rate, "--late", "0.1", "--malformed", "0.01"])?;
         let topic = Topic::open(&variable("ANABRANCH_KAFKA__BROKERS"), &name)?;
-        Ok(Self { stage, simulator, name, topic, cells: 0 })
+        let music = match music_rate {
+            Some(rate) => {
+                let topic = format!("{name}_music");
+                let simulator = stage.start(&["simulate", "music", "--topic", &topic, "--rate", rate, "--users", "300", "--late", "0.1", "--malformed", "0.02"])?;
+                Some(Music { simulator, topic: Topic::of(Domain::Music, &variable("ANABRANCH_KAFKA__BROKERS"), &topic)? })
+            }
+            None => None,
+        };
+        Ok(Self { stage, simulator, name, topic, music, cells: 0 })
     }
 
     /// Starts layers.
@@ -111,6 +149,12 @@ impl Scene {
             let Some(answer) = process.load(&query).await? else { return Ok(false) };
             self.cells += recount(&mut self.topic, view, &answer)?;
         }
+        if let Some(music) = &mut self.music {
+            for (view, query) in Domain::Music.queries() {
+                let Some(answer) = process.load(&query).await? else { return Ok(false) };
+                self.cells += recount(&mut music.topic, view, &answer)?;
+            }
+        }
         Ok(true)
     }
 
@@ -120,19 +164,29 @@ impl Scene {
     /// When it takes longer than `limit`, or a cell is wrong.
     pub async fn fresh(&mut self, process: &Process, ends: &Offsets, limit: Duration) -> Result<Duration> {
         let began = Instant::now();
+        let music_ends = self.music_ends().await?;
         loop {
             // Freshness is looked at cheaply, on the view with the fewest cells; then all are compared.
             let (_, query) = queries().into_iter().nth(1).context("no view")?;
             let reached = process.load(&query).await?.map(|answer| offsets(&answer)).unwrap_or_default();
             let took = began.elapsed();
-            let is_fresh = ends.iter().all(|(partition, end)| reached.get(partition).is_some_and(|offset| offset >= end));
-            if is_fresh && self.exact_where_answered(process).await? {
+            let is_fresh = reaches(&reached, ends);
+            let plays = serde_json::json!({"measures": ["paid_share.plays"]});
+            let music_is_fresh = music_ends.is_empty() || process.load(&plays).await?.is_some_and(|answer| reaches(&offsets(&answer), &music_ends));
+            if is_fresh && music_is_fresh && self.exact_where_answered(process).await? {
                 return Ok(took);
             }
             if took > limit {
                 bail!("not fresh within {} s: at {reached:?} of {ends:?}", limit.as_secs_f64());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn music_ends(&self) -> Result<Offsets> {
+        match &self.music {
+            Some(music) => eventually("the ends of the music topic", Duration::from_secs(30), || async { Ok(music.topic.ends().ok()) }).await,
+            None => Ok(Offsets::new()),
         }
     }
 
@@ -170,9 +224,12 @@ impl Scene {
     /// # Errors
     /// When the simulator does not end.
     pub async fn stop_events(&mut self) -> Result<()> {
-        self.simulator.signal("TERM")?;
-        let status = self.simulator.wait(RECOVERY_LIMIT).await?;
-        ensure!(status.success(), "the simulator ended with {status}");
+        let music = self.music.as_mut().map(|music| &mut music.simulator);
+        for simulator in [&mut self.simulator].into_iter().chain(music) {
+            simulator.signal("TERM")?;
+            let status = simulator.wait(RECOVERY_LIMIT).await?;
+            ensure!(status.success(), "the simulator ended with {status}");
+        }
         Ok(())
     }
 
@@ -210,11 +267,22 @@ impl Scene {
             "{} were committed: {text}",
             self.topic.records.len()
         );
+        if let Some(music) = &mut self.music {
+            music.topic.read_to(&music.topic.ends()?)?;
+            let archived = format!("{} records, 0 faults", music.topic.records.len());
+            ensure!(text.contains(&archived), "{archived} of the music topic expected: {text}");
+        }
         let (code, text) = self.stage.run(&["recompute", "--full"])?;
-        ensure!(code == Some(0) && text.contains("compared 3 views, 0 cells differ"), "{text}");
+        let of_music: &[&str] = if self.music.is_some() { &["compared 7 views, 0 cells differ", "compared 2 views, 0 cells differ"] } else { &[] };
+        let all = ["compared 3 views, 0 cells differ"].iter().chain(of_music).all(|line| text.contains(line));
+        ensure!(code == Some(0) && all, "{text}");
         self.exact(process).await?;
         Ok(())
     }
+}
+
+fn reaches(reached: &Offsets, ends: &Offsets) -> bool {
+    ends.iter().all(|(partition, end)| reached.get(partition).is_some_and(|offset| offset >= end))
 }
 
 /// One event more than `ends` in each partition.

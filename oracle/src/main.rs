@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anabranch_oracle::{compare, offsets, queries, topic::Topic};
+use anabranch_oracle::{Domain, compare, offsets, topic::Topic};
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use serde_json::Value as Json;
@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 /// How long views may need to answer at the topic's ends once nothing is produced any more.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Recounts the server-status views from the topic and compares every cell of the answers. Exit code 1 at the first wrong
+/// Recounts the views of a shipped pipeline from the topic and compares every cell of the answers. Exit code 1 at the first wrong
 /// cell.
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -25,6 +25,9 @@ struct Arguments {
     /// The serving API.
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     url: String,
+    /// The pipeline: server-status or music.
+    #[arg(long, default_value = "server-status", value_parser = ["server-status", "music"])]
+    pipeline: String,
     /// Wait until the answers cover the whole topic; nothing may be produced meanwhile.
     #[arg(long)]
     at_ends: bool,
@@ -33,11 +36,12 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
-    let mut topic = Topic::open(&arguments.brokers, "server-live-status")?;
+    let domain = if arguments.pipeline == "music" { Domain::Music } else { Domain::ServerStatus };
+    let mut topic = Topic::of(domain, &arguments.brokers, domain.topic())?;
     let ends = topic.ends()?;
     let (mut cells, mut records) = (0, 0);
     let mut stated = BTreeMap::new();
-    for (view, query) in queries() {
+    for (view, query) in domain.queries() {
         let answer = ask(&arguments, &query, &ends).await?;
         stated = offsets(&answer);
         topic.read_to(&stated)?;

@@ -12,7 +12,7 @@ use rdkafka::{
     error::KafkaError,
 };
 
-use crate::{Record, decode};
+use crate::{Domain, Record};
 
 const CALL_LIMIT: Duration = Duration::from_secs(10);
 const READ_LIMIT: Duration = Duration::from_secs(120);
@@ -20,6 +20,7 @@ const READ_LIMIT: Duration = Duration::from_secs(120);
 /// The records of a topic, read further and further.
 pub struct Topic {
     consumer: BaseConsumer,
+    domain: Domain,
     name: String,
     /// All records so far.
     pub records: Vec<Record>,
@@ -33,11 +34,19 @@ impl std::fmt::Debug for Topic {
 }
 
 impl Topic {
-    /// Opens a topic.
+    /// Opens a topic of server events.
     ///
     /// # Errors
     /// When Kafka does not answer.
     pub fn open(brokers: &str, name: &str) -> Result<Self> {
+        Self::of(Domain::ServerStatus, brokers, name)
+    }
+
+    /// Opens a topic.
+    ///
+    /// # Errors
+    /// When Kafka does not answer.
+    pub fn of(domain: Domain, brokers: &str, name: &str) -> Result<Self> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", brokers)
             .set("group.id", "anabranch-oracle")
@@ -56,7 +65,7 @@ impl Topic {
             positions.insert(partition.id(), 0);
         }
         consumer.incremental_assign(&list)?;
-        Ok(Self { consumer, name: name.to_owned(), records: Vec::new(), positions })
+        Ok(Self { consumer, domain, name: name.to_owned(), records: Vec::new(), positions })
     }
 
     /// Reads partitions too that the topic was given since.
@@ -111,7 +120,7 @@ impl Topic {
                         partition: message.partition(),
                         offset: message.offset(),
                         timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
-                        event: decode(message.payload()),
+                        event: self.domain.decode(message.payload()),
                     });
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {

@@ -27,7 +27,9 @@ pub fn rows(answerable: &Answerable, query: &Resolved) -> Vec<Vec<Value>> {
     for row in answerable.rows().filter(|row| passes(view, row, query)) {
         let key = key(view, row, query);
         let mut encoded = Vec::with_capacity(64);
-        key.iter().for_each(|value| value.encode_key(&mut encoded));
+        // A record is known by its whole key: the partition and the offset are in it.
+        let grouped_by = if query.ungrouped { &row.key } else { &key };
+        grouped_by.iter().for_each(|value| value.encode_key(&mut encoded));
         groups.entry(encoded).or_insert_with(|| Row::empty(view, key)).merge(row);
     }
     let mut rows: Vec<Vec<Value>> = groups.into_values().map(|row| finalized(view, row, query)).collect();

@@ -33,6 +33,9 @@ pub struct Query {
     /// Only UTC yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
+    /// Of a row view: one row of the answer for each record, also where the columns asked for are equal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ungrouped: Option<bool>,
 }
 
 /// A time dimension of a query.
@@ -144,6 +147,8 @@ pub struct Resolved {
     pub order: Vec<(usize, bool)>,
     /// Rows at most.
     pub limit: usize,
+    /// Whether each record is a row of its own.
+    pub ungrouped: bool,
     /// The query as the answer echoes it: with defaults and resolved times.
     pub echo: Query,
 }
@@ -176,6 +181,11 @@ pub fn resolve(view: &View, query: &Query) -> Result<Resolved, Problem> {
     if let Some(zone) = query.timezone.as_deref().filter(|zone| *zone != "UTC") {
         return Err(Problem::bad_query("unknown_timezone", format!("timezone \"{zone}\" is not known yet; UTC is")));
     }
+    let ungrouped = query.ungrouped.unwrap_or(false);
+    if ungrouped && !view.is_rows {
+        let message = format!("the view \"{}\" keeps groups, not rows: ungrouped is for views without GROUP BY", view.name);
+        return Err(Problem::bad_query("ungrouped", message));
+    }
     let mut columns = Vec::new();
     for member in &query.dimensions {
         let (key, data_type) = dimension(view, member)?;
@@ -201,7 +211,7 @@ pub fn resolve(view: &View, query: &Query) -> Result<Resolved, Problem> {
     let named: Vec<Json> =
         order.iter().filter_map(|(index, descends)| Some(serde_json::json!([columns.get(*index)?.name(), if *descends { "desc" } else { "asc" }]))).collect();
     let echo = Query { order: Some(Json::Array(named)), limit: Some(limit), timezone: Some("UTC".to_owned()), time_dimensions: echo_times, ..query.clone() };
-    Ok(Resolved { columns, conditions, range_micros, order, limit, echo })
+    Ok(Resolved { columns, conditions, range_micros, order, limit, ungrouped, echo })
 }
 
 fn unknown(kind: &str, member: &str, names: &[String]) -> Problem {

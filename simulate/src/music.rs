@@ -44,6 +44,7 @@ pub const SONGS: usize = 500;
 const SECOND: i64 = 1_000;
 const MINUTE: f64 = 60_000.0;
 const DAY: f64 = 86_400_000.0;
+const MEAN_DELAY: f64 = 10.0 * MINUTE;
 /// A user is back after this long, in the median.
 const BETWEEN_SESSIONS: f64 = 1.2 * DAY;
 /// New users a day, as a share of those there are.
@@ -64,6 +65,8 @@ pub struct Options {
     pub songs: usize,
     /// The share of plays whose song the catalogue has.
     pub known: f64,
+    /// The share of events that say an earlier time, by an exponential delay of ten minutes in the mean.
+    pub late: f64,
     /// The share of values that cannot be decoded.
     pub malformed: f64,
 }
@@ -295,14 +298,17 @@ impl Iterator for Events {
         if self.options.count.is_some_and(|count| self.produced >= count) {
             return None;
         }
-        let malformed: f64 = self.random.random();
+        let (malformed, late, delay): (f64, f64, f64) = (self.random.random(), self.random.random(), self.random.random());
         while self.due.peek().is_none_or(|Reverse((at, _))| *at >= self.next_arrival) {
             let now = self.next_arrival;
             self.arrive(now, now, false);
             self.schedule_arrival();
         }
         let Reverse((now, index)) = self.due.pop()?;
-        let event = self.step(now, index);
+        let mut event = self.step(now, index);
+        if late < self.options.late {
+            event["ts"] = json!(now + (MEAN_DELAY * (1.0 - delay).ln()) as i64);
+        }
         let number = self.produced;
         self.produced += 1;
         let key = event["userId"].as_str().filter(|id| !id.is_empty()).map(str::to_owned);

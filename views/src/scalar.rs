@@ -20,7 +20,7 @@ mod texts;
 mod times;
 
 pub(crate) use cast::{boolean, rescaled};
-pub use cast::{decimal_text, parse_decimal};
+pub use cast::{decimal_text, parse_decimal, text};
 pub(crate) use texts::piece;
 
 /// The value of an expression for one record.

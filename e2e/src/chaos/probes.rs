@@ -9,7 +9,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use anabranch_oracle::{queries_by_color, topic::Topic};
+use anabranch_oracle::{Domain, queries_by_color, topic::Topic};
 use anyhow::{Result, anyhow, bail};
 use serde_json::Value as Json;
 
@@ -28,7 +28,9 @@ pub(super) struct Probes {
 
 impl Probes {
     pub(super) fn start(topic: &str) -> Result<Self> {
-        let mut topic = Topic::open(&variable("ANABRANCH_KAFKA__BROKERS"), topic)?;
+        let brokers = variable("ANABRANCH_KAFKA__BROKERS");
+        let mut music = Topic::of(Domain::Music, &brokers, &format!("{topic}_music"))?;
+        let mut topic = Topic::open(&brokers, topic)?;
         let (answers, received) = sync_channel::<(&'static str, Json)>(WAITING);
         let wrong = Arc::new(Mutex::new(None));
         let waiting = Arc::new(AtomicUsize::new(0));
@@ -36,7 +38,8 @@ impl Probes {
         let recounting = std::thread::spawn(move || {
             let (mut count, mut cells) = (0, 0);
             for (view, answer) in received {
-                let checked = recount(&mut topic, view, &answer);
+                let is_music = Domain::Music.queries().iter().any(|(name, _)| *name == view);
+                let checked = recount(if is_music { &mut music } else { &mut topic }, view, &answer);
                 done.fetch_sub(1, Ordering::Relaxed);
                 match checked {
                     Ok(compared) => {
@@ -62,7 +65,7 @@ impl Probes {
     /// Asks the next query in turn. Nobody has to answer: the layers are killed and stopped all the time.
     pub(super) async fn ask(&self, process: Option<&Process>) {
         let Some(process) = process else { return };
-        let queries = queries_by_color();
+        let queries = [queries_by_color(), Domain::Music.queries()].concat();
         let turn = self.asked.fetch_add(1, Ordering::Relaxed) % queries.len();
         let Some((view, query)) = queries.into_iter().nth(turn) else { return };
         let answered = tokio::time::timeout(std::time::Duration::from_millis(500), process.load(&query)).await;

@@ -4,7 +4,7 @@ use super::*;
 
 fn options() -> Options {
     let start = DateTime::from_timestamp(1_750_000_000, 0).unwrap();
-    Options { seed: SEED, start, users: 200, count: Some(20_000), songs: SONGS, known: 0.7, malformed: 0.0 }
+    Options { seed: SEED, start, users: 200, count: Some(20_000), songs: SONGS, known: 0.7, late: 0.0, malformed: 0.0 }
 }
 
 fn events(options: Options) -> Vec<Json> {

@@ -35,7 +35,8 @@ pub(super) fn cast(value: Value, target: DataType) -> Option<Value> {
 }
 
 /// A value as CAST writes it; nothing for NULL and bytes.
-pub(crate) fn text(value: &Value) -> Option<String> {
+#[must_use]
+pub fn text(value: &Value) -> Option<String> {
     Some(match value {
         Value::Text(text) => text.clone(),
         Value::Boolean(value) => value.to_string(),
