@@ -19,7 +19,7 @@ use anabranch_process::{
         rows,
     },
     clock,
-    failure::Refused,
+    failure::{Refused, Unreachable},
     identity, kafka,
     references::References,
 };

@@ -15,7 +15,10 @@
 //! | [`expression`] | the typed expressions themselves |
 //! | [`error`] | a mistake with file, line, column and caret |
 
-use std::{collections::{BTreeMap, BTreeSet}, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::{Deserialize, Serialize};
 

@@ -103,7 +103,8 @@ impl Scene {
         let music = match music_rate {
             Some(rate) => {
                 let topic = format!("{name}_music");
-                let simulator = stage.start(&["simulate", "music", "--topic", &topic, "--rate", rate, "--users", "300", "--late", "0.1", "--malformed", "0.02"])?;
+                let simulator =
+                    stage.start(&["simulate", "music", "--topic", &topic, "--rate", rate, "--users", "300", "--late", "0.1", "--malformed", "0.02"])?;
                 Some(Music { simulator, topic: Topic::of(Domain::Music, &variable("ANABRANCH_KAFKA__BROKERS"), &topic)? })
             }
             None => None,

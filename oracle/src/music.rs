@@ -259,15 +259,7 @@ fn hours(plays: &[(&Record, &Event)]) -> BTreeMap<String, Cells> {
     let mut groups: BTreeMap<String, i64> = BTreeMap::new();
     for (_, event) in plays {
         let Some(at) = chrono::DateTime::from_timestamp_micros(event.micros) else { continue };
-        let key = json!([
-            time(event.seconds(), 3600),
-            at.hour(),
-            at.day(),
-            at.iso_week().week(),
-            at.month(),
-            at.year(),
-            at.weekday().number_from_monday(),
-        ]);
+        let key = json!([time(event.seconds(), 3600), at.hour(), at.day(), at.iso_week().week(), at.month(), at.year(), at.weekday().number_from_monday(),]);
         *groups.entry(key.to_string()).or_default() += 1;
     }
     groups.into_iter().map(|(key, count)| (key, vec![("songplays", exactly(count))])).collect()

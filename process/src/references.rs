@@ -275,7 +275,11 @@ fn csv_lines(reference: &Source, content: &[u8]) -> Result<(RecordBatch, Vec<usi
     let header = reader.headers()?.clone();
     for column in reference.columns.iter().filter(|column| column.generated.is_none()) {
         let name = column.path.last().unwrap_or(&column.name);
-        anyhow::ensure!(header.iter().any(|known| known == name), "its first line does not name the column \"{name}\": {}", header.iter().collect::<Vec<_>>().join(", "));
+        anyhow::ensure!(
+            header.iter().any(|known| known == name),
+            "its first line does not name the column \"{name}\": {}",
+            header.iter().collect::<Vec<_>>().join(", ")
+        );
     }
     let mut decoder = decoder(reference);
     let mut lines = Vec::new();

@@ -137,8 +137,7 @@ fn cube(view: &View) -> Json_ {
         entry
     };
     let mut dimensions: Vec<Json_> = view.bucket.iter().map(|bucket| described(dimension(&full(&bucket.name), "time"), &bucket.name)).collect();
-    dimensions
-        .extend(view.dimensions.iter().map(|found| described(dimension(&full(&found.name), cube_type(found.expression.data_type)), &found.name)));
+    dimensions.extend(view.dimensions.iter().map(|found| described(dimension(&full(&found.name), cube_type(found.expression.data_type)), &found.name)));
     let measures: Vec<Json_> = view
         .measures
         .iter()

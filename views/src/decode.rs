@@ -10,11 +10,13 @@
 
 use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
-use anabranch_core::definition::{Column, DECODE_ERROR, DataType, KAFKA_HEADERS, KAFKA_KEY, KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, KAFKA_VALUE, Source};
+use anabranch_core::definition::{
+    Column, DECODE_ERROR, DataType, KAFKA_HEADERS, KAFKA_KEY, KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, KAFKA_VALUE, Source,
+};
 use arrow::{
     array::{
-        Array, ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Array, Int64Builder, ListBuilder, RecordBatch, StringBuilder, StringViewArray,
-        StringViewBuilder, StructBuilder, TimestampMicrosecondBuilder,
+        Array, ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Array, Int64Builder, ListBuilder,
+        RecordBatch, StringBuilder, StringViewArray, StringViewBuilder, StructBuilder, TimestampMicrosecondBuilder,
     },
     compute,
     datatypes::{DataType as Arrow, Field, Fields, Schema},

@@ -248,15 +248,7 @@ pub(crate) struct Values<'a> {
 
 impl<'a> Values<'a> {
     pub(crate) fn over(batch: &'a RecordBatch) -> Self {
-        Self {
-            batch,
-            names: BTreeSet::new(),
-            expressions: Vec::new(),
-            types: Vec::new(),
-            by_polars: Vec::new(),
-            by_rows: Vec::new(),
-            rows: Vec::new(),
-        }
+        Self { batch, names: BTreeSet::new(), expressions: Vec::new(), types: Vec::new(), by_polars: Vec::new(), by_rows: Vec::new(), rows: Vec::new() }
     }
 
     fn plain(&self, expression: &Expr) -> Option<usize> {
@@ -278,8 +270,12 @@ impl<'a> Values<'a> {
     fn ask_bucket(&mut self, bucket: &Bucket) -> Asked {
         let (function, arguments) = match bucket.width {
             Width::Exact => return self.ask(&bucket.time),
-            Width::Calendar(granularity) if compile::is_columnar(&bucket.time) => return self.ask_polars(&bucket.time, compile::truncated(&bucket.time, granularity)),
-            Width::Calendar(granularity) => (Function::DateTrunc, vec![constant(Literal::Text(granularity.name().to_owned()), DataType::Text), bucket.time.clone()]),
+            Width::Calendar(granularity) if compile::is_columnar(&bucket.time) => {
+                return self.ask_polars(&bucket.time, compile::truncated(&bucket.time, granularity));
+            }
+            Width::Calendar(granularity) => {
+                (Function::DateTrunc, vec![constant(Literal::Text(granularity.name().to_owned()), DataType::Text), bucket.time.clone()])
+            }
             Width::Every { micros, origin } => {
                 let (every, origin) = (constant(Literal::BigInt(micros), DataType::BigInt), constant(Literal::Timestamp(origin), DataType::Timestamp));
                 (Function::DateBin, vec![every, bucket.time.clone(), origin])

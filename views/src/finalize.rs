@@ -43,7 +43,9 @@ fn value(state: &State) -> Value {
 #[expect(clippy::cast_precision_loss, reason = "avg is DOUBLE")]
 fn mean(sum: Option<&State>, count: Option<&State>) -> Value {
     match (sum, count) {
-        (Some(State::Sum(Some(sum), scale)), Some(State::Count(count))) if *count > 0 => Value::Double(*sum as f64 / 10f64.powi(i32::from(*scale)) / *count as f64),
+        (Some(State::Sum(Some(sum), scale)), Some(State::Count(count))) if *count > 0 => {
+            Value::Double(*sum as f64 / 10f64.powi(i32::from(*scale)) / *count as f64)
+        }
         (Some(State::SumDouble(Some(sum))), Some(State::Count(count))) if *count > 0 => Value::Double(sum.sum / *count as f64),
         _ => Value::Null,
     }

@@ -115,7 +115,8 @@ pub fn cells(row: &Row) -> Vec<Value> {
             State::SumDouble(Some(sum)) => cells.extend([Value::Double(sum.sum), Value::BigInt(sum.terms), Value::Double(sum.magnitude)]),
             State::Min(value) | State::Max(value) => cells.push(value.clone()),
             State::First(None) | State::Last(None) => cells.extend([Value::Null, Value::Null, Value::Null, Value::Null]),
-            State::First(Some(PlacedValue { position: (time, partition, offset), value })) | State::Last(Some(PlacedValue { position: (time, partition, offset), value })) => {
+            State::First(Some(PlacedValue { position: (time, partition, offset), value }))
+            | State::Last(Some(PlacedValue { position: (time, partition, offset), value })) => {
                 cells.extend([value.clone(), Value::Timestamp(*time), Value::BigInt(*partition), Value::BigInt(*offset)]);
             }
             State::Values(values) => cells.push(Value::Bytes(values.to_bytes())),

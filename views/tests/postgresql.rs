@@ -4,7 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use anabranch_core::definition::{DataType, Expr, File, Function, parse, function::{Kind, Signature}};
+use anabranch_core::definition::{
+    DataType, Expr, File, Function,
+    function::{Kind, Signature},
+    parse,
+};
 use anabranch_views::{Value, scalar};
 use tokio_postgres::{Client, NoTls};
 
@@ -24,8 +28,15 @@ const COLUMNS: [(&str, DataType, &[&str]); 14] = [
         "at",
         DataType::Timestamp,
         &[
-            "2024-02-29 13:45:10.5", "1970-01-01 00:00:00", "1969-12-31 23:59:59.999999", "2000-01-01 00:00:00", "2023-12-31 12:00:00", "2024-12-30 06:07:08",
-            "1900-03-01 00:00:00", "2026-01-31 23:59:59", "2100-07-15 01:02:03.000004",
+            "2024-02-29 13:45:10.5",
+            "1970-01-01 00:00:00",
+            "1969-12-31 23:59:59.999999",
+            "2000-01-01 00:00:00",
+            "2023-12-31 12:00:00",
+            "2024-12-30 06:07:08",
+            "1900-03-01 00:00:00",
+            "2026-01-31 23:59:59",
+            "2100-07-15 01:02:03.000004",
         ],
     ),
     ("day", DataType::Date, &["2024-02-29", "1970-01-01", "1969-12-31", "2000-02-29", "2023-03-01", "1999-12-31", "1900-01-01", "2026-11-27", "2100-02-28"]),
@@ -35,19 +46,90 @@ const COLUMNS: [(&str, DataType, &[&str]); 14] = [
 
 /// Operators and what has a syntax of its own.
 const EXPRESSIONS: [&str; 74] = [
-    "n + m", "n - m", "n * m", "n / m", "n % m", "d + e", "d - e", "d * e", "d / e", "p + q", "p - q", "p * q", "p % q", "p + n", "p > q", "p = 1.25", "-n", "-d",
-    "n = m", "n <> m", "n < m", "n <= m", "n > m", "n >= m", "d < e", "d = e", "n < d", "s < u", "s = u", "s >= u", "at < TIMESTAMP '2000-01-01 00:00:00'",
-    "at = TIMESTAMP '2000-01-01 00:00:00'", "day < DATE '2000-01-01'", "day = at", "b AND c", "b OR c", "NOT b", "b = c", "b IS TRUE", "b IS NOT FALSE", "b IS UNKNOWN",
-    "n IS NULL", "n IS NOT NULL", "n IS DISTINCT FROM m", "s IS NOT DISTINCT FROM u", "n BETWEEN -1 AND m", "n NOT BETWEEN 0 AND 7", "n IN (1, 7, m)", "s NOT IN ('abc', u)",
-    "s LIKE u", "s NOT LIKE '%b%'", "s ILIKE '%B%'", "CASE WHEN n > m THEN n WHEN b THEN m ELSE 0 END", "CASE k WHEN 1 THEN 'one' WHEN 2 THEN u END",
-    "CAST(n AS DOUBLE)", "CAST(n AS TEXT)", "CAST(d AS BIGINT)", "CAST(d AS TEXT)", "CAST(s AS BIGINT)", "CAST(u AS DOUBLE)", "CAST(u AS BOOLEAN)", "CAST(b AS TEXT)",
-    "CAST(at AS DATE)", "CAST(at AS TEXT)", "CAST(day AS TIMESTAMP)", "CAST(day AS TEXT)", "CAST(p AS BIGINT)", "CAST(p AS TEXT)", "CAST(d AS DECIMAL(12, 3))",
-    "CAST(u AS DECIMAL(6, 1))", "day + k", "day - k", "day - DATE '2000-01-01'", "substring(s FROM k FOR 3)",
+    "n + m",
+    "n - m",
+    "n * m",
+    "n / m",
+    "n % m",
+    "d + e",
+    "d - e",
+    "d * e",
+    "d / e",
+    "p + q",
+    "p - q",
+    "p * q",
+    "p % q",
+    "p + n",
+    "p > q",
+    "p = 1.25",
+    "-n",
+    "-d",
+    "n = m",
+    "n <> m",
+    "n < m",
+    "n <= m",
+    "n > m",
+    "n >= m",
+    "d < e",
+    "d = e",
+    "n < d",
+    "s < u",
+    "s = u",
+    "s >= u",
+    "at < TIMESTAMP '2000-01-01 00:00:00'",
+    "at = TIMESTAMP '2000-01-01 00:00:00'",
+    "day < DATE '2000-01-01'",
+    "day = at",
+    "b AND c",
+    "b OR c",
+    "NOT b",
+    "b = c",
+    "b IS TRUE",
+    "b IS NOT FALSE",
+    "b IS UNKNOWN",
+    "n IS NULL",
+    "n IS NOT NULL",
+    "n IS DISTINCT FROM m",
+    "s IS NOT DISTINCT FROM u",
+    "n BETWEEN -1 AND m",
+    "n NOT BETWEEN 0 AND 7",
+    "n IN (1, 7, m)",
+    "s NOT IN ('abc', u)",
+    "s LIKE u",
+    "s NOT LIKE '%b%'",
+    "s ILIKE '%B%'",
+    "CASE WHEN n > m THEN n WHEN b THEN m ELSE 0 END",
+    "CASE k WHEN 1 THEN 'one' WHEN 2 THEN u END",
+    "CAST(n AS DOUBLE)",
+    "CAST(n AS TEXT)",
+    "CAST(d AS BIGINT)",
+    "CAST(d AS TEXT)",
+    "CAST(s AS BIGINT)",
+    "CAST(u AS DOUBLE)",
+    "CAST(u AS BOOLEAN)",
+    "CAST(b AS TEXT)",
+    "CAST(at AS DATE)",
+    "CAST(at AS TEXT)",
+    "CAST(day AS TIMESTAMP)",
+    "CAST(day AS TEXT)",
+    "CAST(p AS BIGINT)",
+    "CAST(p AS TEXT)",
+    "CAST(d AS DECIMAL(12, 3))",
+    "CAST(u AS DECIMAL(6, 1))",
+    "day + k",
+    "day - k",
+    "day - DATE '2000-01-01'",
+    "substring(s FROM k FOR 3)",
 ];
 
 const TIMES: [&str; 8] = [
-    "at + INTERVAL '1 month'", "at - INTERVAL '13 months'", "at + INTERVAL '90 minutes'", "at - INTERVAL '2 days 3 hours'",
-    "date_bin(INTERVAL '15 minutes', at, TIMESTAMP '2001-01-01 00:07:00')", "date_bin(INTERVAL '7 days', at, TIMESTAMP '2001-01-01 00:00:00')", "trim(BOTH 'xy' FROM s)",
+    "at + INTERVAL '1 month'",
+    "at - INTERVAL '13 months'",
+    "at + INTERVAL '90 minutes'",
+    "at - INTERVAL '2 days 3 hours'",
+    "date_bin(INTERVAL '15 minutes', at, TIMESTAMP '2001-01-01 00:07:00')",
+    "date_bin(INTERVAL '7 days', at, TIMESTAMP '2001-01-01 00:00:00')",
+    "trim(BOTH 'xy' FROM s)",
     "position(u IN s)",
 ];
 
@@ -101,7 +183,8 @@ fn calls(name: &str, chapter: &str, signature: &Signature) -> Vec<(String, Strin
         columns[(*place - 1) % columns.len()].to_owned()
     };
     let arguments: Vec<String> = signature.takes.iter().map(|kind| pick(*kind)).collect();
-    let there: Vec<String> = arguments.iter().map(|argument| if small && matches!(argument.as_str(), "k" | "j") { format!("{argument}::int") } else { argument.clone() }).collect();
+    let there: Vec<String> =
+        arguments.iter().map(|argument| if small && matches!(argument.as_str(), "k" | "j") { format!("{argument}::int") } else { argument.clone() }).collect();
     vec![(format!("{name}({})", arguments.join(", ")), format!("{name}({})", there.join(", ")))]
 }
 
@@ -110,7 +193,11 @@ fn expressions() -> Vec<(String, String)> {
     let mut expressions: Vec<(String, String)> = Vec::new();
     for sql in EXPRESSIONS.iter().chain(&TIMES) {
         // The difference of days, and days added, are INTEGER there.
-        let there = sql.replace("day + k", "day + k::int").replace("day - k", "day - k::int").replace("FROM k FOR", "FROM k::int FOR").replace("DOUBLE", "DOUBLE PRECISION");
+        let there = sql
+            .replace("day + k", "day + k::int")
+            .replace("day - k", "day - k::int")
+            .replace("FROM k FOR", "FROM k::int FOR")
+            .replace("DOUBLE", "DOUBLE PRECISION");
         expressions.push(((*sql).to_owned(), there));
     }
     for entry in Function::TABLE.iter().filter(|entry| entry.is_called()) {
@@ -122,8 +209,23 @@ fn expressions() -> Vec<(String, String)> {
             }
             Function::Extract => {
                 for field in [
-                    "century", "decade", "year", "isoyear", "quarter", "month", "week", "day", "doy", "dow", "isodow", "hour", "minute", "second", "millisecond",
-                    "microsecond", "epoch",
+                    "century",
+                    "decade",
+                    "year",
+                    "isoyear",
+                    "quarter",
+                    "month",
+                    "week",
+                    "day",
+                    "doy",
+                    "dow",
+                    "isodow",
+                    "hour",
+                    "minute",
+                    "second",
+                    "millisecond",
+                    "microsecond",
+                    "epoch",
                 ] {
                     // Whole numbers, rounded down: the deviation that the table names.
                     expressions.push((format!("extract({field} FROM at)"), format!("floor(extract({field} FROM at))::bigint")));
@@ -141,7 +243,9 @@ fn expressions() -> Vec<(String, String)> {
                     expressions.push((call.clone(), call));
                 }
             }
-            Function::MakeTimestamp => expressions.push(("make_timestamp(2000 + k, 2, j, k, j, 1.5)".into(), "make_timestamp(2000 + k::int, 2, j::int, k::int, j::int, 1.5)".into())),
+            Function::MakeTimestamp => {
+                expressions.push(("make_timestamp(2000 + k, 2, j, k, j, 1.5)".into(), "make_timestamp(2000 + k::int, 2, j::int, k::int, j::int, 1.5)".into()))
+            }
             Function::MakeDate => expressions.push(("make_date(2000 + k, 2, k)".into(), "make_date(2000 + k::int, 2, k::int)".into())),
             _ => expressions.extend(entry.signatures.iter().flat_map(|signature| calls(entry.name, entry.chapter, signature))),
         }
@@ -181,7 +285,9 @@ async fn prepared() -> Client {
 fn same(here: &Value, there: Option<&str>) -> bool {
     let Some(there) = there else { return here.is_null() };
     match here {
-        Value::Double(value) => there.parse::<f64>().is_ok_and(|there| (there - value).abs() <= 1e-12 * there.abs() || there == *value || (there.is_nan() && value.is_nan())),
+        Value::Double(value) => {
+            there.parse::<f64>().is_ok_and(|there| (there - value).abs() <= 1e-12 * there.abs() || there == *value || (there.is_nan() && value.is_nan()))
+        }
         Value::Null => false,
         other => scalar::text(other).as_deref() == Some(there),
     }
@@ -212,7 +318,8 @@ async fn every_function_and_operator_means_what_it_means_in_postgresql() {
             compared += 1;
             failures += usize::from(error.is_some());
             if !agrees && wrong.len() < 200 {
-                let arguments: Vec<String> = COLUMNS.iter().filter(|(name, _, _)| mentions(here, name)).map(|(name, _, _)| format!("{name} = {:?}", rows[id][name])).collect();
+                let arguments: Vec<String> =
+                    COLUMNS.iter().filter(|(name, _, _)| mentions(here, name)).map(|(name, _, _)| format!("{name} = {:?}", rows[id][name])).collect();
                 wrong.push(format!("{here} where {}: {found:?} here, {there_value:?} there", arguments.join(", ")));
             }
         }

@@ -17,20 +17,8 @@ use super::{
 };
 
 /// The aggregate functions.
-pub(super) const NAMES: [&str; 12] = [
-    "count",
-    "sum",
-    "min",
-    "max",
-    "avg",
-    "first",
-    "last",
-    "bool_and",
-    "bool_or",
-    "every",
-    "approx_count_distinct",
-    "approx_percentile_cont",
-];
+pub(super) const NAMES: [&str; 12] =
+    ["count", "sum", "min", "max", "avg", "first", "last", "bool_and", "bool_or", "every", "approx_count_distinct", "approx_percentile_cont"];
 /// Aggregates of others that have another name here.
 const ELSEWHERE: [(&str, &str); 6] = [
     ("percentile_cont", "approx_percentile_cont(0.95) WITHIN GROUP (ORDER BY x)"),
@@ -84,7 +72,8 @@ struct Aggregates<'a, 'b> {
 impl Scope for Aggregates<'_, '_> {
     fn column(&self, _: Option<&Ident>, name: &Ident) -> Result<Expr, Mistake> {
         let message = format!("the column \"{}\" stands beside an aggregate", identifier(name)?);
-        Err(Mistake::new("column_beside_aggregate", name.span, message).help("put it into an aggregate, such as max(…) or last(…), or into a column of its own"))
+        Err(Mistake::new("column_beside_aggregate", name.span, message)
+            .help("put it into an aggregate, such as max(…) or last(…), or into a column of its own"))
     }
 
     fn divides_exactly(&self) -> bool {
@@ -135,14 +124,16 @@ fn read(name: &str, function: &SqlFunction, span: Span, tables: &Tables<'_>) -> 
     if !star {
         for argument in scalar::arguments(function, span)? {
             if is_over_groups(argument) {
-                return Err(Mistake::new("nested_aggregate", argument.span(), format!("an aggregate inside {name}")).help("an aggregate of aggregates is a view over another question: ask the API"));
+                return Err(Mistake::new("nested_aggregate", argument.span(), format!("an aggregate inside {name}"))
+                    .help("an aggregate of aggregates is a view over another question: ask the API"));
             }
             values.push(scalar::compile(argument, &mut scope)?);
         }
     }
     if let Some(order) = function.within_group.first() {
         if name != "approx_percentile_cont" || function.within_group.len() != 1 {
-            return Err(Mistake::new("not_supported", span, format!("WITHIN GROUP of {name} is not known here")).help("approx_percentile_cont(0.95) WITHIN GROUP (ORDER BY x)"));
+            return Err(Mistake::new("not_supported", span, format!("WITHIN GROUP of {name} is not known here"))
+                .help("approx_percentile_cont(0.95) WITHIN GROUP (ORDER BY x)"));
         }
         values.insert(0, scalar::compile(&order.expr, &mut scope)?);
     }
@@ -181,7 +172,8 @@ fn aggregate(function: &SqlFunction, span: Span, scope: &mut Aggregates<'_, '_>)
         return Err(Mistake::new("bad_arguments", span, format!("{name} takes {wanted} argument{}", if wanted == 1 { "" } else { "s" })));
     }
     if distinct && name != "count" {
-        return Err(Mistake::new("distinct", span, format!("{name}(DISTINCT …) is not known here")).help("count(DISTINCT …), or approx_count_distinct(…) without a limit"));
+        return Err(Mistake::new("distinct", span, format!("{name}(DISTINCT …) is not known here"))
+            .help("count(DISTINCT …), or approx_count_distinct(…) without a limit"));
     }
     let rank = if wanted == 2 { values.pop().map(|rank| self::rank(&rank, span)).transpose()? } else { None };
     let view = &mut *scope.view;

@@ -21,7 +21,8 @@ pub(super) fn set(
     let span = name.span();
     let parts = name_parts(name);
     let comment = comment.map(str::to_owned);
-    let unknown = |what: &str, name: &str, names: Vec<&str>| Err(Mistake::new("unknown_object", span, format!("unknown {what} \"{name}\"")).nearest(name, names));
+    let unknown =
+        |what: &str, name: &str, names: Vec<&str>| Err(Mistake::new("unknown_object", span, format!("unknown {what} \"{name}\"")).nearest(name, names));
     match object {
         CommentObject::Table => {
             let name = object_name(&parts, span)?;
@@ -60,7 +61,9 @@ pub(super) fn set(
                 return unknown("table or view", &owner, tables.keys().chain(views.keys()).map(String::as_str).collect());
             }
         }
-        other => return Err(Mistake::new("unknown_statement", span, format!("COMMENT ON {other} is not known here")).help("TABLE, MATERIALIZED VIEW or COLUMN")),
+        other => {
+            return Err(Mistake::new("unknown_statement", span, format!("COMMENT ON {other} is not known here")).help("TABLE, MATERIALIZED VIEW or COLUMN"));
+        }
     }
     Ok(())
 }

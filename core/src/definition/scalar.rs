@@ -77,7 +77,9 @@ pub(super) fn compile(sql: &SqlExpr, scope: &mut dyn Scope) -> Result<Expr, Mist
             let like = function(Function::Ilike, &[expr, pattern], scope, span)?;
             negated_if(*negated, like, span)
         }
-        SqlExpr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, expr, data_type: target, .. } => cast(compile(expr, scope)?, data_type(target, span)?, span),
+        SqlExpr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, expr, data_type: target, .. } => {
+            cast(compile(expr, scope)?, data_type(target, span)?, span)
+        }
         SqlExpr::Case { operand, conditions, else_result, .. } => {
             let mut branches = Vec::new();
             for branch in conditions {

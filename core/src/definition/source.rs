@@ -95,9 +95,9 @@ fn start(options: &Options) -> Result<Start, Mistake> {
     match value {
         "earliest" => Ok(Start::Earliest),
         "latest" => Ok(Start::Latest),
-        other => timestamp_micros(other).map(|micros| Start::Timestamp(micros / 1000)).ok_or_else(|| {
-            Mistake::new("option_value", span, format!("unknown start '{other}'")).help("earliest, latest, or a time as 2026-01-31 00:00:00")
-        }),
+        other => timestamp_micros(other)
+            .map(|micros| Start::Timestamp(micros / 1000))
+            .ok_or_else(|| Mistake::new("option_value", span, format!("unknown start '{other}'")).help("earliest, latest, or a time as 2026-01-31 00:00:00")),
     }
 }
 
@@ -159,7 +159,9 @@ fn compile_column(column: &ColumnDef, source: &Source) -> Result<Column, Mistake
             }
         }
     }
-    if let Some(other) = source.columns.iter().find(|other| result.generated.is_none() && other.generated.is_none() && overlap(&member_path(other), &member_path(&result))) {
+    if let Some(other) =
+        source.columns.iter().find(|other| result.generated.is_none() && other.generated.is_none() && overlap(&member_path(other), &member_path(&result)))
+    {
         let message = format!("the columns \"{}\" and \"{}\" take the same member, or one inside the other's", other.name, result.name);
         return Err(Mistake::new("same_member", span, message).help("compute one of them: GENERATED ALWAYS AS (…) STORED"));
     }
@@ -210,7 +212,9 @@ pub(super) fn data_type(sql: &SqlType, span: Span) -> Result<DataType, Mistake> 
         SqlType::Timestamp(_, _) | SqlType::Datetime(_) => DataType::Timestamp,
         SqlType::Decimal(info) | SqlType::Numeric(info) | SqlType::Dec(info) => decimal(info, span)?,
         other => {
-            return Err(Mistake::new("unknown_type", span, format!("unknown type {other}")).help("one of BOOLEAN, BIGINT, DOUBLE, DECIMAL(p,s), TEXT, DATE, TIMESTAMP"));
+            return Err(
+                Mistake::new("unknown_type", span, format!("unknown type {other}")).help("one of BOOLEAN, BIGINT, DOUBLE, DECIMAL(p,s), TEXT, DATE, TIMESTAMP")
+            );
         }
     })
 }

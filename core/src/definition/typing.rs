@@ -140,13 +140,15 @@ pub(super) fn call(function: Function, arguments: Vec<Expr>, span: Span) -> Resu
         Function::DateTrunc => one_of(&arguments, "granularity", &Granularity::ALL.map(Granularity::name), span)?,
         Function::Extract => one_of(&arguments, "field", &FIELDS, span)?,
         Function::DateBin if !arguments.first().is_some_and(|every| matches!(every.node, Node::Literal(Literal::BigInt(1..)))) => {
-            return Err(Mistake::new("bad_interval", span, "date_bin needs an interval of days or less").help("date_bin(INTERVAL '15 minutes', time, TIMESTAMP '2026-01-01 00:00:00')"));
+            return Err(Mistake::new("bad_interval", span, "date_bin needs an interval of days or less")
+                .help("date_bin(INTERVAL '15 minutes', time, TIMESTAMP '2026-01-01 00:00:00')"));
         }
         Function::RegexpLike | Function::RegexpReplace | Function::RegexpSubstr => match arguments.get(1).map(|pattern| &pattern.node) {
             Some(Node::Literal(Literal::Text(pattern))) => {
                 if let Err(error) = regex::Regex::new(pattern) {
                     let reason = error.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-                    return Err(Mistake::new("bad_pattern", span, format!("'{pattern}' is not a regular expression: {reason}")).help("the syntax of Rust's regex library"));
+                    return Err(Mistake::new("bad_pattern", span, format!("'{pattern}' is not a regular expression: {reason}"))
+                        .help("the syntax of Rust's regex library"));
                 }
             }
             _ => return Err(Mistake::new("bad_arguments", span, format!("{} needs its pattern as a constant", function.name())).help("'[0-9]+'")),
@@ -184,7 +186,8 @@ fn fits(function: Function, signature: &Signature, arguments: &[Expr], span: Spa
         return None;
     }
     let kind = |index: usize| signature.takes.get(index).or(signature.takes.last()).copied().unwrap_or(Kind::Any);
-    let free: Vec<&Expr> = arguments.iter().enumerate().filter(|(index, _)| matches!(kind(*index), Kind::Any | Kind::Number)).map(|(_, argument)| argument).collect();
+    let free: Vec<&Expr> =
+        arguments.iter().enumerate().filter(|(index, _)| matches!(kind(*index), Kind::Any | Kind::Number)).map(|(_, argument)| argument).collect();
     let common = common_type(&free);
     let type_of = |kind: Kind| match kind {
         Kind::Boolean => DataType::Boolean,

@@ -55,11 +55,7 @@ pub(super) fn rejected(source: &Source) -> View {
     let mut view = View {
         comment: Some(format!("The records of {} that could not be decoded, by hour and reason.", source.name)),
         over_rejected: true,
-        bucket: Some(Bucket {
-            name: "hour".to_owned(),
-            time: Expr::column(KAFKA_TIMESTAMP, DataType::Timestamp),
-            width: Width::Calendar(Granularity::Hour),
-        }),
+        bucket: Some(Bucket { name: "hour".to_owned(), time: Expr::column(KAFKA_TIMESTAMP, DataType::Timestamp), width: Width::Calendar(Granularity::Hour) }),
         dimensions: vec![Dimension { name: "reason".to_owned(), expression: Expr::column(DECODE_ERROR, DataType::Text) }],
         accumulators: vec![Accumulator { kind: AccumulatorKind::Count, argument: None }],
         measures: vec![Measure { name: "records".to_owned(), data_type: DataType::BigInt, formula: Formula::Value(0) }],
@@ -114,7 +110,8 @@ pub(super) fn compile(definition: &CreateView, sources: &BTreeMap<String, Source
         grouped.iter().try_for_each(|item| column(item, &mut tables, &mut view))?;
         check_group_by(select, &items, &grouped)?;
         if view.measures.is_empty() {
-            return Err(Mistake::new("no_measure", select.span(), "the view has no aggregate").help("such as count(*) AS events; or leave GROUP BY out, for a view of rows"));
+            return Err(Mistake::new("no_measure", select.span(), "the view has no aggregate")
+                .help("such as count(*) AS events; or leave GROUP BY out, for a view of rows"));
         }
     }
     check_names(&items, &view)?;
@@ -127,13 +124,19 @@ fn distinct_limits(definition: &CreateView, items: &[Item<'_>]) -> Result<BTreeM
     let list = match &definition.options {
         CreateTableOptions::None => return Ok(BTreeMap::new()),
         CreateTableOptions::With(list) | CreateTableOptions::Options(list) => list,
-        other => return Err(Mistake::new("bad_option", definition.name.span(), format!("\"{other}\" is not known here")).help("WITH (\"distinct_limit.measure\" = '5000')")),
+        other => {
+            return Err(
+                Mistake::new("bad_option", definition.name.span(), format!("\"{other}\" is not known here")).help("WITH (\"distinct_limit.measure\" = '5000')")
+            );
+        }
     };
     let options = Options::read(list, &OPTIONS, definition.name.span())?;
     let mut limits = BTreeMap::new();
     for (measure, value, span) in options.starting("distinct_limit.") {
         if !items.iter().any(|item| item.name == measure) {
-            return Err(Mistake::new("unknown_column", span, format!("unknown measure \"{measure}\"")).nearest(measure, items.iter().map(|item| item.name.as_str())));
+            return Err(
+                Mistake::new("unknown_column", span, format!("unknown measure \"{measure}\"")).nearest(measure, items.iter().map(|item| item.name.as_str()))
+            );
         }
         let limit = value.parse().ok().filter(|limit| (1..=LARGEST_DISTINCT_LIMIT).contains(limit));
         let limit = limit.ok_or_else(|| Mistake::new("option_value", span, format!("'{value}' is not a limit")).help("a number from 1 to 100000"))?;
@@ -158,7 +161,8 @@ fn select(definition: &CreateView) -> Result<&Select, Mistake> {
         return refuse("a set operation", "one SELECT over one source, for each part");
     };
     if let Some(having) = &select.having {
-        return Err(Mistake::new("having", having.span(), "HAVING cannot be part of a view: a group would come and go with each record").help("filter the answer: \"filters\" in the query take measures, too"));
+        return Err(Mistake::new("having", having.span(), "HAVING cannot be part of a view: a group would come and go with each record")
+            .help("filter the answer: \"filters\" in the query take measures, too"));
     }
     if select.distinct.is_some() {
         return refuse("DISTINCT", "GROUP BY the columns, with count(*)");
@@ -246,7 +250,8 @@ fn check_group_by(select: &Select, items: &[Item<'_>], grouped: &[&Item<'_>]) ->
             _ => items.iter().find(same),
         };
         let Some(item) = item else {
-            return Err(Mistake::new("group_by", expression.span(), format!("GROUP BY {text} is not a column of the view")).help("a position, a name, or the same expression"));
+            return Err(Mistake::new("group_by", expression.span(), format!("GROUP BY {text} is not a column of the view"))
+                .help("a position, a name, or the same expression"));
         };
         if aggregate::is_over_groups(item.expression) {
             return Err(Mistake::new("group_by", expression.span(), format!("GROUP BY {text} is an aggregate")));

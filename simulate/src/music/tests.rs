@@ -48,7 +48,9 @@ fn events_are_those_of_an_app_that_people_use() {
     }
     let plays = pages["NextSong"];
     assert!(plays > events.len() / 2, "{pages:?}");
-    for page in ["Home", "Thumbs Up", "Add to Playlist", "Logout", "Submit Upgrade", "Submit Downgrade", "Error", "Cancellation Confirmation", "Submit Registration"] {
+    for page in
+        ["Home", "Thumbs Up", "Add to Playlist", "Logout", "Submit Upgrade", "Submit Downgrade", "Error", "Cancellation Confirmation", "Submit Registration"]
+    {
         assert!(pages.contains_key(page), "{page} is missing: {pages:?}");
     }
     let share = known as f64 / plays as f64;

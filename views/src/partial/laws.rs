@@ -2,16 +2,44 @@
 //! row, and a split anywhere merges to the whole.
 #![expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "small numbers of a test")]
 
-use anabranch_core::definition::{Accumulator, Expr, File, Function, Granularity, Literal, Node, parse};
-use chrono::{DateTime, Datelike, NaiveDate};
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use anabranch_core::definition::{File, Granularity, parse};
+use chrono::DateTime;
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
-use super::*;
-use crate::decode::{Decoder, RawRecord, Wanted};
+use self::naive::{REFERENCE, naive};
+use super::{partial as partial_with, *};
+use crate::{
+    decode::{Decoder, RawRecord, Wanted},
+    finalize::finalize,
+};
+
+mod naive;
 
 const SOURCE: &str = "CREATE TABLE t (n BIGINT, m BIGINT, d DOUBLE, s TEXT, b BOOLEAN, at TIMESTAMP)
-    WITH (connector = 'kafka', topic = 't', format = 'json', event_time = 'at');\n";
+    WITH (connector = 'kafka', topic = 't', format = 'json', event_time = 'at');
+    CREATE TABLE r (k BIGINT, label TEXT, weight DOUBLE) WITH (connector = 'filesystem', path = 'r.json', format = 'json');\n";
+/// The content of the reference, as its views name it.
+const CONTENT: &str = "law";
+
+static LOOKUPS: LazyLock<Lookups> = LazyLock::new(|| {
+    let pipeline = parse(&[File { path: "law.sql".into(), text: SOURCE.into() }]).unwrap();
+    let names = pipeline.references[0].columns.iter().map(|column| column.name.clone()).collect();
+    let mut decoder = Decoder::new(&pipeline.references[0], Wanted::Columns(names));
+    for (offset, (k, label, weight)) in (0..).zip(REFERENCE) {
+        let value = serde_json::json!({"k": k, "label": label, "weight": weight}).to_string();
+        decoder.push(&RawRecord { partition: 0, offset, timestamp_micros: None, key: None, value: Some(value.as_bytes()) }, []);
+    }
+    let mut lookups = Lookups::default();
+    lookups.insert("r", CONTENT, decoder.finish().unwrap());
+    lookups
+});
+
+fn partial(view: &View, batch: &RecordBatch) -> Result<Groups, EvaluateError> {
+    partial_with(view, batch, &LOOKUPS)
+}
 
 fn bigint(depth: u32) -> BoxedStrategy<String> {
     let leaf = prop_oneof![Just("n".to_owned()), Just("m".to_owned()), (-9..100i64).prop_map(|value| value.to_string()), Just("kafka_offset".to_owned())];
@@ -28,6 +56,8 @@ fn bigint(depth: u32) -> BoxedStrategy<String> {
         1 => text(depth - 1).prop_map(|a| format!("CAST({a} AS BIGINT)")),
         1 => (bigint(depth - 1), bigint(depth - 1)).prop_map(|(a, b)| format!("coalesce({a}, {b})")),
         1 => (bigint(depth - 1), bigint(depth - 1)).prop_map(|(a, b)| format!("nullif({a}, {b})")),
+        1 => (bigint(depth - 1), bigint(depth - 1)).prop_map(|(a, b)| format!("greatest({a}, {b}, 3)")),
+        1 => Just("extract(hour FROM at)".to_owned()),
         1 => (boolean(depth - 1), bigint(depth - 1), bigint(depth - 1)).prop_map(|(c, a, b)| format!("CASE WHEN {c} THEN {a} ELSE {b} END")),
     ]
     .boxed()
@@ -59,6 +89,8 @@ fn text(depth: u32) -> BoxedStrategy<String> {
         1 => text(depth - 1).prop_map(|a| format!("upper({a})")),
         1 => text(depth - 1).prop_map(|a| format!("lower({a})")),
         1 => text(depth - 1).prop_map(|a| format!("trim({a})")),
+        1 => (text(depth - 1), 0..4i64).prop_map(|(a, count)| format!("left({a}, {count})")),
+        1 => (text(depth - 1), text(depth - 1)).prop_map(|(a, b)| format!("replace({a}, '|', {b})")),
         2 => (text(depth - 1), prop::sample::select(&[-2i64, -1, 1, 2, 3][..])).prop_map(|(a, n)| format!("split_part({a}, '|', {n})")),
         1 => bigint(depth - 1).prop_map(|a| format!("CAST({a} AS TEXT)")),
         1 => boolean(depth - 1).prop_map(|a| format!("CAST({a} AS TEXT)")),
@@ -79,30 +111,53 @@ fn boolean(depth: u32) -> BoxedStrategy<String> {
         1 => (boolean(depth - 1), prop::sample::select(&["AND", "OR"][..]), boolean(depth - 1)).prop_map(|(a, sign, b)| format!("({a} {sign} {b})")),
         1 => boolean(depth - 1).prop_map(|a| format!("(NOT {a})")),
         1 => text(depth - 1).prop_map(|a| format!("({a} IS NULL)")),
+        1 => text(depth - 1).prop_map(|a| format!("({a} LIKE '%a%')")),
+        1 => (text(depth - 1), text(depth - 1)).prop_map(|(a, b)| format!("starts_with({a}, {b})")),
+        1 => (bigint(depth - 1), bigint(depth - 1)).prop_map(|(a, b)| format!("({a} IS DISTINCT FROM {b})")),
         1 => (bigint(depth - 1), bigint(depth - 1)).prop_map(|(a, b)| format!("({a} IN ({b}, 3))")),
     ]
     .boxed()
 }
 
-/// A view with a bucket or without, one or two dimensions, a condition or none, and every aggregate.
+/// A view with a bucket or without, one or two dimensions, a join or none, a condition or none, and every aggregate, with
+/// filters; or one of rows.
 fn view() -> impl Strategy<Value = String> {
-    let bucket = prop::option::of(prop::sample::select(&Granularity::ALL[..]));
-    let dimension = prop_oneof![bigint(2), text(2), boolean(2)];
-    let aggregates = (bigint(2), double(2), text(2), boolean(1));
-    (bucket, prop::collection::vec(dimension, 1..3), aggregates, prop::option::of(boolean(2))).prop_map(|(bucket, dimensions, aggregates, condition)| {
-        let (n, d, s, b) = aggregates;
-        let mut columns: Vec<String> = bucket.iter().map(|bucket| format!("date_trunc('{}', at) AS bucket", bucket.name())).collect();
+    let calendar = prop::sample::select(&Granularity::ALL[..]).prop_map(|granularity| format!("date_trunc('{}', at)", granularity.name()));
+    let bins = (1..100_000i64).prop_map(|seconds| format!("date_bin(INTERVAL '{seconds} seconds', at, TIMESTAMP '2001-01-01 00:00:07')"));
+    let bucket = prop::option::of(prop_oneof![2 => calendar, 1 => bins]);
+    let dimension = prop_oneof![3 => bigint(2), 3 => text(2), 3 => boolean(2), 1 => Just("at".to_owned())];
+    let aggregates = (bigint(2), double(2), text(2), boolean(1), boolean(2));
+    let join = prop::option::of(prop::sample::select(&["JOIN", "LEFT JOIN"][..]));
+    let shape = (bucket, prop::collection::vec(dimension, 1..3), join, prop::option::of(boolean(2)), prop::bool::weighted(0.2));
+    (shape, aggregates).prop_map(|((bucket, dimensions, join, condition, is_rows), (n, d, s, b, filter))| {
+        let mut columns: Vec<String> = bucket.iter().filter(|_| !is_rows).map(|bucket| format!("{bucket} AS bucket")).collect();
         columns.extend(dimensions.iter().enumerate().map(|(index, dimension)| format!("{dimension} AS k{index}")));
-        let keys: Vec<String> = (1..=columns.len()).map(|position| position.to_string()).collect();
+        if join.is_some() {
+            columns.push("r.label AS label, weight * 2 AS weight".to_owned());
+        }
+        let keys: Vec<String> = (1..=columns.len() + usize::from(join.is_some())).map(|position| position.to_string()).collect();
         let aggregates = [
             "count(*) AS a0".to_owned(),
             format!("count({s}) AS a1, count({b}) AS a2"),
             format!("sum({n}) AS a3, min({n}) AS a4, max({n}) AS a5, avg({n}) AS a6"),
             format!("min({s}) AS a7, max({d}) AS a8, last({s}) AS a9, last({n}) AS a10"),
             format!("approx_count_distinct({s}) AS a11, approx_percentile_cont({d}, 0.5) AS a12"),
+            format!("count(*) FILTER (WHERE {filter}) AS a13, sum({n}) FILTER (WHERE {filter}) AS a14"),
+            format!("first({s}) AS a15, bool_and({b}) AS a16, bool_or({b}) AS a17, count(DISTINCT {n}) AS a18"),
+            format!("count(*) FILTER (WHERE {filter}) / count(*) AS ratio, max({n}) - min({n}) AS spread"),
         ];
+        let from = join.map_or_else(|| "FROM t".to_owned(), |join| format!("FROM t {join} r ON n = r.k"));
         let condition = condition.map(|condition| format!(" WHERE {condition}")).unwrap_or_default();
-        format!("CREATE MATERIALIZED VIEW v AS SELECT {}, {} FROM t{condition} GROUP BY {}", columns.join(", "), aggregates.join(", "), keys.join(", "))
+        if is_rows {
+            return format!("CREATE MATERIALIZED VIEW v AS SELECT {} {from}{condition}", columns.join(", "));
+        }
+        // A small limit, so that some cells meet it.
+        format!(
+            "CREATE MATERIALIZED VIEW v WITH (\"distinct_limit.a18\" = '4') AS SELECT {}, {} {from}{condition} GROUP BY {}",
+            columns.join(", "),
+            aggregates.join(", "),
+            keys.join(", ")
+        )
     })
 }
 
@@ -125,168 +180,6 @@ fn record() -> impl Strategy<Value = Json> {
         })
 }
 
-/// The value of an expression for one record; NULL also where it cannot be computed.
-struct Naive<'a> {
-    record: &'a Json,
-    offset: i64,
-}
-
-impl Naive<'_> {
-    fn column(&self, name: &str) -> Value {
-        match (name, &self.record[name]) {
-            ("kafka_offset", _) => Value::BigInt(self.offset),
-            ("d", json) => json.as_f64().map_or(Value::Null, Value::Double),
-            ("n" | "m", json) => json.as_i64().map_or(Value::Null, Value::BigInt),
-            ("b", json) => json.as_bool().map_or(Value::Null, Value::Boolean),
-            ("at", json) => {
-                json.as_str().and_then(|text| text.parse::<DateTime<chrono::Utc>>().ok()).map_or(Value::Null, |time| Value::Timestamp(time.timestamp_micros()))
-            }
-            (_, json) => json.as_str().map_or(Value::Null, |text| Value::Text(text.to_owned())),
-        }
-    }
-
-    fn value(&self, expression: &Expr) -> Value {
-        match &expression.node {
-            Node::Column(name) => self.column(name),
-            Node::Literal(Literal::BigInt(value)) => Value::BigInt(*value),
-            Node::Literal(Literal::Double(value)) => Value::Double(*value),
-            Node::Literal(Literal::Text(value)) => Value::Text(value.clone()),
-            Node::Literal(Literal::Boolean(value)) => Value::Boolean(*value),
-            Node::Literal(_) => Value::Null,
-            Node::Cast(inner) => cast(self.value(inner), expression.data_type),
-            Node::Case { branches, otherwise } => {
-                let taken = branches.iter().find(|(condition, _)| self.value(condition) == Value::Boolean(true)).map(|(_, value)| value);
-                taken.or(otherwise.as_deref()).map_or(Value::Null, |value| self.value(value))
-            }
-            Node::Call(function, arguments) => call(*function, &arguments.iter().map(|argument| self.value(argument)).collect::<Vec<_>>()),
-        }
-    }
-}
-
-fn cast(value: Value, target: DataType) -> Value {
-    match (value, target) {
-        (Value::BigInt(value), DataType::Double) => Value::Double(value as f64),
-        (Value::BigInt(value), DataType::Text) => Value::Text(value.to_string()),
-        (Value::Boolean(value), DataType::Text) => Value::Text(value.to_string()),
-        (Value::Double(value), DataType::BigInt) => {
-            let rounded = value.round_ties_even();
-            let limit = -(i64::MIN as f64);
-            if (-limit..limit).contains(&rounded) { Value::BigInt(rounded as i64) } else { Value::Null }
-        }
-        (Value::Text(text), DataType::BigInt) => text.trim().parse().map_or(Value::Null, Value::BigInt),
-        (value, _) => value,
-    }
-}
-
-fn call(function: Function, arguments: &[Value]) -> Value {
-    use Value::{BigInt, Boolean, Double, Null, Text};
-    let integer = |value: Option<i128>| value.and_then(|value| i64::try_from(value).ok()).map_or(Null, BigInt);
-    let ordering = || match arguments {
-        [a, b] if !a.is_null() && !b.is_null() => Some(a.compare(b)),
-        _ => None,
-    };
-    let test = |test: fn(std::cmp::Ordering) -> bool| ordering().map_or(Null, |ordering| Boolean(test(ordering)));
-    match (function, arguments) {
-        (Function::IsNull, [a]) => Boolean(a.is_null()),
-        (Function::Coalesce, arguments) => arguments.iter().find(|argument| !argument.is_null()).cloned().unwrap_or(Null),
-        (Function::NullIf, [a, _]) => {
-            if ordering().is_some_and(std::cmp::Ordering::is_eq) {
-                Null
-            } else {
-                a.clone()
-            }
-        }
-        (Function::And, arguments) if arguments.contains(&Boolean(false)) => Boolean(false),
-        (Function::Or, arguments) if arguments.contains(&Boolean(true)) => Boolean(true),
-        (_, arguments) if arguments.contains(&Null) => Null,
-        (Function::And, _) => Boolean(true),
-        (Function::Or, _) => Boolean(false),
-        (Function::Not, [Boolean(a)]) => Boolean(!a),
-        (Function::Equal, _) => test(std::cmp::Ordering::is_eq),
-        (Function::NotEqual, _) => test(std::cmp::Ordering::is_ne),
-        (Function::Less, _) => test(std::cmp::Ordering::is_lt),
-        (Function::LessOrEqual, _) => test(std::cmp::Ordering::is_le),
-        (Function::Greater, _) => test(std::cmp::Ordering::is_gt),
-        (Function::GreaterOrEqual, _) => test(std::cmp::Ordering::is_ge),
-        (Function::Abs, [BigInt(a)]) => integer(Some(i128::from(*a).abs())),
-        (Function::Abs, [Double(a)]) => Double(a.abs()),
-        (_, [BigInt(a), BigInt(b)]) => {
-            let (a, b) = (i128::from(*a), i128::from(*b));
-            integer(match function {
-                Function::Add => Some(a + b),
-                Function::Subtract => Some(a - b),
-                Function::Multiply => Some(a * b),
-                Function::Divide => a.checked_div(b),
-                _ => a.checked_rem(b),
-            })
-        }
-        (_, [Double(a), Double(b)]) => match function {
-            Function::Add => Double(a + b),
-            Function::Subtract => Double(a - b),
-            Function::Multiply => Double(a * b),
-            _ if *b == 0.0 => Null,
-            _ => Double(a / b),
-        },
-        (Function::Concat, [Text(a), Text(b)]) => Text(format!("{a}{b}")),
-        (Function::Upper, [Text(a)]) => Text(a.to_uppercase()),
-        (Function::Lower, [Text(a)]) => Text(a.to_lowercase()),
-        (Function::Trim, [Text(a)]) => Text(a.trim_matches(' ').to_owned()),
-        (Function::Length, [Text(a)]) => BigInt(a.chars().count() as i64),
-        (Function::SplitPart, [Text(text), Text(delimiter), BigInt(field)]) => {
-            let mut pieces: Vec<&str> = text.split(delimiter.as_str()).collect();
-            if *field < 0 {
-                pieces.reverse();
-            }
-            Text(pieces.get(field.unsigned_abs() as usize - 1).copied().unwrap_or("").to_owned())
-        }
-        (function, arguments) => panic!("{function:?} of {arguments:?}"),
-    }
-}
-
-fn truncated(micros: i64, granularity: Granularity) -> i64 {
-    let time = DateTime::from_timestamp_micros(micros).unwrap();
-    let date = time.date_naive();
-    let day = match granularity {
-        Granularity::Second => return micros.div_euclid(1_000_000) * 1_000_000,
-        Granularity::Minute => return micros.div_euclid(60_000_000) * 60_000_000,
-        Granularity::Hour => return micros.div_euclid(3_600_000_000) * 3_600_000_000,
-        Granularity::Day => Some(date),
-        Granularity::Week => date.checked_sub_days(chrono::Days::new(u64::from(date.weekday().num_days_from_monday()))),
-        Granularity::Month => date.with_day(1),
-        Granularity::Quarter => NaiveDate::from_ymd_opt(date.year(), date.month0() / 3 * 3 + 1, 1),
-        Granularity::Year => NaiveDate::from_ymd_opt(date.year(), 1, 1),
-    };
-    day.unwrap().and_hms_opt(0, 0, 0).unwrap().and_utc().timestamp_micros()
-}
-
-/// The groups of a view, folded record by record.
-fn naive(view: &View, records: &[Json]) -> Groups {
-    let mut groups = Groups::default();
-    for (offset, record) in (0i64..).zip(records) {
-        let naive = Naive { record, offset };
-        if view.filter.as_ref().is_some_and(|filter| naive.value(filter) != Value::Boolean(true)) {
-            continue;
-        }
-        let bucket = view.bucket.iter().map(|bucket| match naive.value(&bucket.time) {
-            Value::Timestamp(micros) => Value::Timestamp(truncated(micros, bucket.granularity)),
-            _ => Value::Null,
-        });
-        let key: Vec<Value> = bucket.chain(view.dimensions.iter().map(|dimension| naive.value(&dimension.expression))).collect();
-        let mut row = Row::empty(view, key.clone());
-        for (state, Accumulator { argument, .. }) in row.states.iter_mut().zip(&view.accumulators) {
-            let position = naive.column("at").as_i64().map(|time| (time, 0, offset));
-            match argument.as_ref().map(|argument| naive.value(argument)) {
-                None => state.add(Value::BigInt(1), position),
-                Some(Value::Null) => {}
-                Some(Value::Double(value)) => state.add(Value::Double(crate::value::canonical(value)), position),
-                Some(value) => state.add(value, position),
-            }
-        }
-        groups.merge_row(GroupHash::of(&key), row);
-    }
-    groups
-}
-
 fn batch(view: &View, first: i64, records: &[Json]) -> RecordBatch {
     let mut decoder = Decoder::new(&view.source, Wanted::Columns(view.needed_columns()));
     for (offset, record) in (first..).zip(records) {
@@ -298,11 +191,24 @@ fn batch(view: &View, first: i64, records: &[Json]) -> RecordBatch {
 
 fn compiled(sql: &str) -> View {
     let pipeline = parse(&[File { path: "law.sql".into(), text: format!("{SOURCE}{sql};") }]).unwrap_or_else(|error| panic!("{error}"));
+    let pipeline = pipeline.with_contents(&BTreeMap::from([("r".to_owned(), CONTENT.to_owned())]));
     pipeline.views.into_iter().find(|view| view.name == "v").unwrap()
 }
 
+/// The value of a measure in a group.
+fn measured(view: &View, row: &Row, name: &str) -> Option<Value> {
+    view.measures.iter().find(|measure| measure.name == name).map(|measure| finalize(measure, &row.states))
+}
+
+/// Cases of each law: many times more where the environment asks for them, as `make test-all` does.
+#[expect(clippy::disallowed_methods, reason = "how long a test may take is in the environment")]
+fn cases() -> u32 {
+    const USUAL: u32 = 1_000;
+    std::env::var("ANABRANCH_LAW_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(USUAL)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 160, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn columns_are_what_a_person_computes_row_by_row(sql in view(), records in prop::collection::vec(record(), 0..24)) {
         let view = compiled(&sql);
@@ -329,6 +235,15 @@ proptest! {
         let (inner, outer) = (batch(&view, rest, inner), batch(&view, rest + inner.len() as i64, outer));
         let (inner, outer) = (partial(&view, &inner).unwrap(), partial(&view, &outer).unwrap());
         prop_assert_eq!(&merged(merged(left.clone(), &inner), &outer), &merged(left, &merged(inner, &outer)));
+        // Derived measures are computed from the merged states, never merged.
+        for row in one.0.values() {
+            if let Some(ratio) = measured(&view, row, "ratio") {
+                let number = |name: &str| measured(&view, row, name).and_then(|value| value.as_i64());
+                prop_assert_eq!(ratio, Value::Double(number("a13").unwrap() as f64 / number("a0").unwrap() as f64));
+                let spread = number("a5").zip(number("a4")).and_then(|(most, least)| most.checked_sub(least));
+                prop_assert_eq!(measured(&view, row, "spread").unwrap(), spread.map_or(Value::Null, Value::BigInt));
+            }
+        }
         // The identity, and the round trip through the columns of a table.
         one.merge(Groups::default());
         for row in one.0.values() {

@@ -18,7 +18,9 @@ pub(super) fn call(function: Function, arguments: &[Value], data_type: DataType)
         },
         [Value::Double(value)] => of_double(function, *value),
         [Value::BigInt(left), Value::BigInt(right)] => of_integers(function, i128::from(*left), i128::from(*right)),
-        [Value::Decimal(left, left_scale), Value::Decimal(right, right_scale)] => of_decimals(function, (*left, *left_scale), (*right, *right_scale), data_type),
+        [Value::Decimal(left, left_scale), Value::Decimal(right, right_scale)] => {
+            of_decimals(function, (*left, *left_scale), (*right, *right_scale), data_type)
+        }
         [Value::Double(left), Value::Double(right)] => of_doubles(function, *left, *right),
         [Value::Double(value), Value::BigInt(digits)] if function == Function::Round => finite(rounded(*value, *digits)?),
         [Value::Double(value), Value::Double(low), Value::Double(high), Value::BigInt(count)] if function == Function::WidthBucket => {

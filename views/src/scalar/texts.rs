@@ -122,7 +122,11 @@ fn initcap(text: &str) -> String {
     let mut inside = false;
     let mut result = String::with_capacity(text.len());
     for c in text.chars() {
-        if inside { result.extend(c.to_lowercase()) } else { result.extend(c.to_uppercase()) }
+        if inside {
+            result.extend(c.to_lowercase())
+        } else {
+            result.extend(c.to_uppercase())
+        }
         inside = c.is_alphanumeric();
     }
     result

@@ -40,7 +40,9 @@ pub(super) fn call(function: Function, arguments: &[Value]) -> Option<Value> {
         (Function::Add, [Value::Date(days), Value::BigInt(more)]) => Value::Date(i32::try_from(i64::from(*days).checked_add(*more)?).ok()?),
         (Function::Subtract, [Value::Date(days), Value::BigInt(less)]) => Value::Date(i32::try_from(i64::from(*days).checked_sub(*less)?).ok()?),
         (Function::Subtract, [Value::Date(days), Value::Date(other)]) => Value::BigInt(i64::from(*days) - i64::from(*other)),
-        (Function::AddInterval, [Value::Timestamp(start), Value::BigInt(months), Value::BigInt(more)]) => Value::Timestamp(later(*start, *months)?.checked_add(*more)?),
+        (Function::AddInterval, [Value::Timestamp(start), Value::BigInt(months), Value::BigInt(more)]) => {
+            Value::Timestamp(later(*start, *months)?.checked_add(*more)?)
+        }
         _ => return None,
     })
 }
@@ -99,7 +101,13 @@ pub(super) fn part(function: Function, word: &str, value: &Value) -> Option<Valu
     let year = i64::from(when.year());
     let of_minute = i64::from(when.second()) * MICROS_OF_SECOND + at.rem_euclid(MICROS_OF_SECOND);
     Some(Value::BigInt(match word {
-        "century" => if year > 0 { (year - 1).div_euclid(100) + 1 } else { -((-year).div_euclid(100) + 1) },
+        "century" => {
+            if year > 0 {
+                (year - 1).div_euclid(100) + 1
+            } else {
+                -((-year).div_euclid(100) + 1)
+            }
+        }
         "decade" => year.div_euclid(10),
         "year" => year,
         "isoyear" => i64::from(when.iso_week().year()),
