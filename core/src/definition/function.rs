@@ -96,7 +96,8 @@ functions! {
     Add = "+", "The sum of two numbers; of a day and a number of days.", "2 + 3" = "5", "DATE '2024-02-28' + 1" = "DATE '2024-02-29'";
     Subtract = "-", "The difference of two numbers; of a day and a number of days; the days between two days.",
         "2 - 3" = "-1", "DATE '2024-03-01' - DATE '2024-02-01'" = "29";
-    Multiply = "*", "The product.", "-4 * 3" = "-12";
+    Multiply = "*", "The product.", "-4 * 3" = "-12",
+        unlike "a DOUBLE that overflows is Infinity, one that underflows is 0, here and with + and -: errors there, which would reject a record for its size";
     Divide = "/", "The quotient; of integers truncated towards zero; by zero it cannot be computed.", "-7 / 2" = "-3", "7.5 / 2" = "3.75",
         unlike "a DECIMAL divided by anything is DOUBLE: PostgreSQL's numeric has digits without a limit";
     Modulo = "%", "The remainder, with the sign of the dividend.", "-7 % 2" = "-1";

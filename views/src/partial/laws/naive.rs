@@ -24,6 +24,7 @@ impl Naive<'_> {
             ("r.label", _) => self.joined.and_then(|row| row.1).map_or(Value::Null, |label| Value::Text(label.to_owned())),
             ("r.weight", _) => self.joined.map_or(Value::Null, |row| Value::Double(row.2)),
             ("kafka_offset", _) => Value::BigInt(self.offset),
+            ("kafka_partition", _) => Value::BigInt(0),
             ("d", json) => json.as_f64().map_or(Value::Null, Value::Double),
             ("n" | "m", json) => json.as_i64().map_or(Value::Null, Value::BigInt),
             ("b", json) => json.as_bool().map_or(Value::Null, Value::Boolean),
