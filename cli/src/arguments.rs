@@ -39,6 +39,9 @@ pub(crate) enum Command {
         /// Drop the views that no file defines any more.
         #[arg(long)]
         prune: bool,
+        /// Build changed views anew although their history has more than 10 million records.
+        #[arg(long)]
+        yes: bool,
     },
     /// One run, now.
     Recompute {

@@ -7,35 +7,37 @@ use std::{
 };
 
 use anabranch_batch::{
-    archive::{self, skip, verify},
-    runs::{Batch, Kind, Progress, Window},
+    archive,
+    runs::{Kind, Window},
     schedule,
 };
 use anabranch_core::definition::Pipeline;
 use anabranch_process::{
     Catalog, Settings, Warehouse,
     catalog::{
+        cost::costs,
         definitions::{self, Applied},
-        rows,
     },
     clock,
     failure::{Refused, Unreachable},
-    identity, kafka,
+    identity,
     references::References,
 };
 use anabranch_serving::Mirror;
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{BinaryBytes, HumanCount, HumanDuration};
 use tokio::{runtime::Runtime, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
     arguments::{Arguments, Command},
-    query, show, simulate,
+    maintenance, query, show, simulate,
 };
 
 const DEFAULT_CONFIG: &str = "anabranch.toml";
+/// Views over a longer history are built anew only when somebody says so: minutes of reading.
+const UNASKED_RECORDS: u64 = 10_000_000;
 /// How long a service waits before it asks again for a server that is not there.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -75,10 +77,13 @@ async fn command(command: Command, settings: Settings) -> Result<ExitCode> {
             println!("{} sources, {} references, {} views: all definitions are right", pipeline.sources.len(), pipeline.references.len(), pipeline.views.len());
             done
         }
-        Command::Apply { prune } => {
+        Command::Apply { prune, yes } => {
             // What is wrong in the files is said before anything is asked of a server.
             let (pipeline, references) = read_pipelines(&settings).await?;
             prepare(&settings).await?;
+            if !cost(&settings, &pipeline).await? && !yes {
+                return Err(Refused("nothing was applied; repeat with --yes to build these views anew".to_owned()).into());
+            }
             apply(&settings, &pipeline, &references).await?;
             if prune {
                 let mut client = Catalog::at(&settings.postgres.url)?.connect().await?;
@@ -94,10 +99,10 @@ async fn command(command: Command, settings: Settings) -> Result<ExitCode> {
                 (true, None) => Kind::Full,
                 (true, Some(days)) => Kind::Audit(Window::last_days(days, clock::today())),
             };
-            recompute(settings, sources, kind).await
+            maintenance::recompute(settings, sources, kind).await
         }
-        Command::Verify { sources } => verify_all(&settings, sources).await,
-        Command::SkipLost { source, yes } => skip_lost(&settings, &source, yes).await,
+        Command::Verify { sources } => maintenance::verify_all(&settings, sources).await,
+        Command::SkipLost { source, yes } => maintenance::skip_lost(&settings, &source, yes).await,
         Command::Status { json } => {
             let mirror = Mirror::new(&settings)?;
             mirror.look_once().await?;
@@ -192,6 +197,11 @@ async fn read_pipelines(settings: &Settings) -> Result<(Pipeline, References)> {
 async fn begin(settings: &Settings, pipeline: Option<&(Pipeline, References)>) -> Result<()> {
     prepare(settings).await?;
     match pipeline {
+        // A service that starts must not read years of history because a file changed beside it.
+        Some((pipeline, _)) if !cost(settings, pipeline).await? => {
+            warn!("the definitions of the catalog stay as they are: `anabranch apply --yes` builds the changed views anew");
+            Ok(())
+        }
         Some((pipeline, references)) => apply(settings, pipeline, references).await,
         None => Ok(()),
     }
@@ -204,6 +214,20 @@ async fn prepare(settings: &Settings) -> Result<()> {
     catalog.migrate().await?;
     identity::settle(&catalog.connect().await?, &warehouse).await?;
     Ok(())
+}
+
+/// Says what the next runs have to read; whether that is little enough to be done unasked.
+async fn cost(settings: &Settings, pipeline: &Pipeline) -> Result<bool> {
+    let mut is_small = true;
+    for (source, cost) in costs(&Catalog::at(&settings.postgres.url)?.connect().await?, pipeline).await? {
+        let files = Warehouse::at(&settings.warehouse.url)?.list(&anabranch_core::layout::archive_folder(&source)).await?;
+        let bytes: u64 = files.iter().map(|file| file.size_bytes).sum();
+        let takes = cost.takes.map_or_else(|| "no run has shown yet how long that takes".to_owned(), |takes| format!("about {}", HumanDuration(takes)));
+        let (records, bytes) = (HumanCount(cost.records), BinaryBytes(bytes));
+        println!("{source}: {} will be built from {records} offsets, {bytes} of archive: {takes}", cost.views.join(", "));
+        is_small &= cost.records <= UNASKED_RECORDS;
+    }
+    Ok(is_small)
 }
 
 async fn apply(settings: &Settings, pipeline: &Pipeline, references: &References) -> Result<()> {
@@ -225,105 +249,4 @@ async fn apply(settings: &Settings, pipeline: &Pipeline, references: &References
         info!(view, "no file defines this view any more; `anabranch apply --prune` drops it");
     }
     Ok(())
-}
-
-async fn known_sources(settings: &Settings, named: Vec<String>, only_topics: bool) -> Result<Vec<String>> {
-    if !named.is_empty() {
-        return Ok(named);
-    }
-    let client = Catalog::at(&settings.postgres.url)?.connect().await?;
-    if only_topics { definitions::topics(&client).await } else { definitions::sources(&client).await }
-}
-
-async fn recompute(settings: Settings, sources: Vec<String>, kind: Kind) -> Result<ExitCode> {
-    let batch = Batch::new(settings.clone())?;
-    let mut code = ExitCode::SUCCESS;
-    for source in known_sources(&settings, sources, false).await? {
-        let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} offsets, {elapsed}")?);
-        let progress = |progress: Progress| match progress {
-            Progress::WaitingForSpeed(partitions) => bar.set_message(format!("{source}: waiting for speed to answer the cut ({partitions} partitions)")),
-            Progress::WaitingForArchive(partitions) => bar.set_message(format!("{source}: waiting for the archive to reach the cut ({partitions} partitions)")),
-            Progress::Scanning { done, total } => {
-                bar.set_message(source.clone());
-                bar.set_length(total);
-                bar.set_position(done);
-            }
-            Progress::Publishing => bar.set_message(format!("{source}: publishing")),
-        };
-        let report = batch.run(&source, kind, &progress).await?;
-        bar.finish_and_clear();
-        println!("{source}: run {} read {} records, published {} views", report.run, report.records, report.published.len());
-        for view in &report.waiting {
-            println!("{source}: view {view} waits: speed does not fold its new definition everywhere yet; the next run takes it");
-        }
-        for (view, reason) in &report.refused {
-            println!("{source}: view {view} keeps its version: {reason}");
-            code = ExitCode::from(4);
-        }
-        for drift in &report.drift {
-            println!("{source}: drift in {drift}");
-            code = ExitCode::from(1);
-        }
-        if kind != Kind::Incremental {
-            println!("{source}: recomputed and compared {} views, {} cells differ", report.audited.len(), report.drift.len());
-        }
-    }
-    Ok(code)
-}
-
-async fn verify_all(settings: &Settings, sources: Vec<String>) -> Result<ExitCode> {
-    let client = Catalog::at(&settings.postgres.url)?.connect().await?;
-    let warehouse = Warehouse::at(&settings.warehouse.url)?;
-    let mut code = ExitCode::SUCCESS;
-    for source in known_sources(settings, sources, true).await? {
-        let verified = verify::verify(&client, &warehouse, &source).await?;
-        println!("{source}: {} files, {} records, {} faults", verified.files, verified.records, verified.findings.len());
-        for (partition, range) in &verified.lost {
-            println!("{source} partition {partition}: {range} is lost, as skip-lost accepted");
-        }
-        for finding in &verified.findings {
-            println!("{finding}");
-            code = ExitCode::from(1);
-        }
-    }
-    Ok(code)
-}
-
-async fn skip_lost(settings: &Settings, source: &str, yes: bool) -> Result<ExitCode> {
-    let mut client = Catalog::at(&settings.postgres.url)?.connect().await?;
-    let warehouse = Warehouse::at(&settings.warehouse.url)?;
-    let topic = definitions::load(&client, source).await?.source.topic;
-    let has = kafka::watermarks(&settings.kafka, &topic)?;
-    let mut found = false;
-    for state in rows::partitions(&client, source).await? {
-        let partition = state.row.partition;
-        let Some(kafka) = has.get(&partition) else { continue };
-        // Only what a layer itself said that it cannot go on with: a running archiver may hold what is not committed yet.
-        if state.speed_trouble.is_some() && state.row.next_offset < kafka.start {
-            found = true;
-            println!(
-                "{source} partition {partition}: speed has not read [{}, {}); answers stand there until a version has passed it",
-                state.row.next_offset, kafka.start
-            );
-            if yes {
-                anabranch_speed::skip_lost(&mut client, source, partition, kafka.start).await?;
-            }
-        }
-        if state.archive_trouble.is_none() {
-            continue;
-        }
-        if let Some(lost) = skip::lost(&client, &warehouse, source, partition, kafka.start).await? {
-            found = true;
-            println!("{source} partition {partition}: {lost} was never archived, so it is lost for good");
-            if yes {
-                skip::skip_lost(&client, &warehouse, source, partition, lost).await?;
-            }
-        }
-    }
-    match (found, yes) {
-        (false, _) => println!("{source}: no layer stopped at offsets that Kafka no longer has"),
-        (true, false) => println!("nothing was changed; repeat with --yes to go on without these offsets"),
-        (true, true) => println!("skipped; the layers go on within seconds"),
-    }
-    Ok(if found && !yes { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }

@@ -7,6 +7,7 @@ use clap::Parser;
 
 mod arguments;
 mod commands;
+mod maintenance;
 mod query;
 mod show;
 mod simulate;

@@ -1,5 +1,4 @@
 //! The music pipeline: every cell and every row of the star schema, through both arms, while layers are killed.
-#![expect(clippy::print_stdout, clippy::indexing_slicing, reason = "the figures of a run; members of JSON answers")]
 
 use std::time::Duration;
 

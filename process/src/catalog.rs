@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`definitions`] | applying a pipeline, and reading what is applied |
+//! | [`cost`] | what applying makes the next runs read |
 //! | [`live`] | live rows: upserts and reads |
 //! | [`rows`] | the rows that the protocol decides on |
 //!
@@ -22,6 +23,7 @@ use crate::{
     failure::{Refused, Unreachable},
 };
 
+pub mod cost;
 pub mod definitions;
 pub mod live;
 pub mod rows;

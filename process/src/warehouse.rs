@@ -184,6 +184,14 @@ impl Warehouse {
         crash::step("warehouse.make_folder", async { either!(self, make_folder(folder)) }).await
     }
 
+    /// Removes a folder with everything in it; one that is not there is fine.
+    ///
+    /// # Errors
+    /// A failure.
+    pub async fn remove_folder(&self, path: &str) -> Result<(), WarehouseError> {
+        either!(self, remove_folder(path))
+    }
+
     /// Removes a file; one that is not there is fine.
     ///
     /// # Errors
@@ -235,6 +243,10 @@ pub async fn conformance(warehouse: &Warehouse) -> Result<(), WarehouseError> {
     warehouse.remove("c/_tmp/b").await?;
     warehouse.remove("c/_tmp/b").await?;
     assert_eq!(warehouse.list("c/_tmp").await?, vec![]);
+    warehouse.write_new("c/old/deep/a", Bytes::from_static(b"x")).await?;
+    warehouse.remove_folder("c/old").await?;
+    warehouse.remove_folder("c/old").await?;
+    assert!(matches!(warehouse.read("c/old/deep/a").await, Err(WarehouseError::NotFound(_))), "a folder goes with what is in it");
     let mut racers = Vec::new();
     for racer in 0..8 {
         let path = format!("c/_tmp/r{racer}");

@@ -14,7 +14,6 @@
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
     clippy::cast_sign_loss,
-    clippy::cast_possible_wrap,
     reason = "members of JSON objects made here, indexes drawn within their bounds, times far from the limits"
 )]
 

@@ -70,7 +70,7 @@ impl<'a> Cells<'a> {
             Self::BigInt(values) => primitive(values, hashes, i64::cast_unsigned),
             Self::Double(values) => primitive(values, hashes, |value| canonical(value).to_bits()),
             #[expect(clippy::cast_possible_truncation, reason = "both halves of the digits")]
-            Self::Decimal(values, _) => primitive(values, hashes, |value| (value as u64) ^ ((value >> 64) as u64)),
+            Self::Decimal(values, _) => primitive(values, hashes, |value| (value.cast_unsigned() as u64) ^ ((value.cast_unsigned() >> 64) as u64)),
             Self::Text(values) => hashes.iter_mut().zip(*values).for_each(|(hash, text)| *hash = mixed(*hash, text.map(|text| xxh3_64(text.as_bytes())))),
             Self::Date(values) => primitive(values, hashes, |days| i64::from(days).cast_unsigned()),
             Self::Timestamp(values) => primitive(values, hashes, i64::cast_unsigned),

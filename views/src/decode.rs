@@ -15,19 +15,25 @@ use anabranch_core::definition::{
 };
 use arrow::{
     array::{
-        Array, ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Array, Int64Builder, ListBuilder,
-        RecordBatch, StringBuilder, StringViewArray, StringViewBuilder, StructBuilder, TimestampMicrosecondBuilder,
+        Array, ArrayBuilder, ArrayRef, BinaryBuilder, Int64Array, Int64Builder, ListBuilder, RecordBatch, StringBuilder, StringViewArray, StringViewBuilder,
+        StructBuilder, TimestampMicrosecondBuilder,
     },
     compute,
     datatypes::{DataType as Arrow, Field, Fields, Schema},
 };
 
-use self::slot::{Members, RecordSeed, Slot, Spec};
+use self::{
+    builder::Builder,
+    members::Members,
+    slot::{RecordSeed, Slot, Spec},
+};
 use crate::{
     evaluate::{self, EvaluateError},
     value::arrow_type,
 };
 
+mod builder;
+mod members;
 mod slot;
 mod time;
 
@@ -292,68 +298,6 @@ pub fn archive_schema(source: &Source) -> Arc<Schema> {
     let generated = source.columns.iter().filter(|column| column.generated.is_some());
     fields.extend(generated.map(|column| Field::new(&column.name, arrow_type(column.data_type), true)));
     Arc::new(Schema::new(fields))
-}
-
-#[derive(Debug)]
-enum Builder {
-    Boolean(BooleanBuilder),
-    BigInt(Int64Builder),
-    Double(Float64Builder),
-    Decimal(Decimal128Builder),
-    Text(StringViewBuilder),
-    Date(Date32Builder),
-    Timestamp(TimestampMicrosecondBuilder),
-}
-
-impl Builder {
-    fn new(data_type: DataType) -> Self {
-        match data_type {
-            DataType::Boolean => Self::Boolean(BooleanBuilder::new()),
-            DataType::BigInt => Self::BigInt(Int64Builder::new()),
-            DataType::Decimal { .. } => Self::Decimal(Decimal128Builder::new().with_data_type(arrow_type(data_type))),
-            DataType::Double => Self::Double(Float64Builder::new()),
-            DataType::Text => Self::Text(StringViewBuilder::new()),
-            DataType::Date => Self::Date(Date32Builder::new()),
-            DataType::Timestamp => Self::Timestamp(TimestampMicrosecondBuilder::new().with_timezone("UTC")),
-        }
-    }
-
-    fn append(&mut self, slot: &Slot<'_>) {
-        match (self, slot) {
-            (Self::Boolean(builder), Slot::Boolean(value)) => builder.append_value(*value),
-            (Self::BigInt(builder), Slot::BigInt(value)) => builder.append_value(*value),
-            (Self::Double(builder), Slot::Double(value)) => builder.append_value(*value),
-            (Self::Decimal(builder), Slot::Decimal(value)) => builder.append_value(*value),
-            (Self::Text(builder), Slot::Text(value)) => builder.append_value(value),
-            (Self::Date(builder), Slot::Date(value)) => builder.append_value(*value),
-            (Self::Timestamp(builder), Slot::Timestamp(value)) => builder.append_value(*value),
-            (builder, _) => builder.append_null(),
-        }
-    }
-
-    fn append_null(&mut self) {
-        match self {
-            Self::Boolean(builder) => builder.append_null(),
-            Self::BigInt(builder) => builder.append_null(),
-            Self::Double(builder) => builder.append_null(),
-            Self::Decimal(builder) => builder.append_null(),
-            Self::Text(builder) => builder.append_null(),
-            Self::Date(builder) => builder.append_null(),
-            Self::Timestamp(builder) => builder.append_null(),
-        }
-    }
-
-    fn finish(&mut self) -> ArrayRef {
-        match self {
-            Self::Boolean(builder) => Arc::new(builder.finish()),
-            Self::BigInt(builder) => Arc::new(builder.finish()),
-            Self::Double(builder) => Arc::new(builder.finish()),
-            Self::Decimal(builder) => Arc::new(builder.finish()),
-            Self::Text(builder) => Arc::new(builder.finish()),
-            Self::Date(builder) => Arc::new(builder.finish()),
-            Self::Timestamp(builder) => Arc::new(builder.finish()),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The meaning of every function and operator, beside PostgreSQL's: the same expressions over the same rows, there and
 //! here. What differs is in the functions' table, with its reason.
-#![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "the server of the tests is in the environment; the figures of a run")]
+#![expect(clippy::disallowed_methods, clippy::unwrap_used, clippy::indexing_slicing, reason = "a test; its server is in the environment")]
 
 use std::collections::BTreeMap;
 

@@ -45,14 +45,14 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 use super::{
-    Progress, Target,
+    Progress, Target, reference,
     spill::{Collected, Collector, GROUPS_IN_MEMORY},
     window::{self, Window},
 };
 use crate::archive::{file, listing};
 
 /// Rows folded at once: the more, the fewer groups are merged; the fewer, the less lies in memory.
-const BATCH_ROWS: usize = 16_384;
+pub(super) const BATCH_ROWS: usize = 16_384;
 /// A file that a listing named and a compaction removed since: the archive is listed again this often.
 const LISTINGS: u32 = 3;
 
@@ -84,7 +84,7 @@ pub(super) async fn scan(
 ) -> Result<Scanned> {
     let source = &definitions.source;
     if source.files.is_some() {
-        return over_reference(warehouse, targets, progress).await;
+        return reference::scan(warehouse, targets, progress).await;
     }
     let base = targets.first().and_then(|target| target.base.as_ref());
     let mut windows = Vec::new();
@@ -146,30 +146,6 @@ pub(super) async fn scan(
     };
     tokio::try_join!(reading, collecting)?;
     scanned.collected = collectors.into_iter().map(Collector::finish).collect();
-    Ok(scanned)
-}
-
-/// Folds the rows of a reference; views over it may have different contents of it.
-async fn over_reference(warehouse: &Warehouse, targets: &[Target], progress: &(dyn Fn(Progress) + Sync)) -> Result<Scanned> {
-    let folder = Arc::new(tempfile::tempdir().context("make a folder for groups that memory does not hold")?);
-    let mut scanned = Scanned { collected: Vec::new(), records: 0, bytes_read: 0, lost: Vec::new() };
-    for target in targets {
-        let view = &target.view;
-        let content = view.source.files.as_ref().and_then(|files| files.content.clone()).unwrap_or_default();
-        let rows = references::stored(warehouse, &view.source.name, &content).await?;
-        let mut collector = Collector::new(view, &folder);
-        for start in (0..rows.num_rows()).step_by(BATCH_ROWS) {
-            let batch = rows.slice(start, BATCH_ROWS.min(rows.num_rows() - start));
-            let view = Arc::clone(view);
-            collector.merge(spawn_blocking(move || partial(&view, &batch, &Lookups::default())).await??);
-            if collector.len() > GROUPS_IN_MEMORY {
-                collector.spill()?;
-            }
-        }
-        scanned.records = scanned.records.max(rows.num_rows() as u64);
-        scanned.collected.push(collector.finish());
-        progress(Progress::Scanning { done: scanned.records, total: scanned.records });
-    }
     Ok(scanned)
 }
 

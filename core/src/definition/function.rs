@@ -1,8 +1,6 @@
 //! The functions and operators of definitions: one table, from which typing, `docs/functions.md` and the examples that are
 //! tested come. Their meaning is PostgreSQL's; where it is not, the entry says so.
 
-use std::fmt::Write as _;
-
 use serde::{Deserialize, Serialize};
 
 /// The type of an argument or of a result in a [`Signature`].
@@ -228,6 +226,7 @@ const OPERATORS: [Function; 5] = [Function::And, Function::Or, Function::Not, Fu
 impl Function {
     /// Its part of the documents.
     #[must_use]
+    #[expect(clippy::indexing_slicing, reason = "a test says that the table is in the order of the functions")]
     pub fn entry(self) -> &'static Entry {
         &Self::TABLE[self as usize]
     }
@@ -249,24 +248,23 @@ impl Function {
 /// The table as a page of the documents.
 #[must_use]
 pub fn markdown() -> String {
-    let mut page = String::from(
-        "# Functions\n\nMade from the table in `core/src/definition/function.rs`. The meaning is PostgreSQL's; a test runs every example, and every\nfunction over the same generated rows, in PostgreSQL and here. What differs is said in the last column.\n",
-    );
+    const HEAD: &str = "# Functions\n\nMade from the table in `core/src/definition/function.rs`. The meaning is PostgreSQL's; a test runs every example, and every\nfunction over the same generated rows, in PostgreSQL and here. What differs is said in the last column.";
+    let mut lines = vec![HEAD.to_owned()];
     let mut chapter = "";
     for entry in Function::TABLE {
         if entry.chapter != chapter {
             chapter = entry.chapter;
-            let _ = write!(page, "\n## {chapter}\n\n| function | gives | examples | unlike PostgreSQL |\n|---|---|---|---|\n");
+            lines.push(format!("\n## {chapter}\n\n| function | gives | examples | unlike PostgreSQL |\n|---|---|---|---|"));
         }
         let code = |text: &str| format!("`{}`", text.replace('|', "\\|"));
         let forms: Vec<String> = entry.signatures.iter().filter(|_| entry.is_called()).map(|signature| code(&form(entry.name, signature))).collect();
         let form = if forms.is_empty() { code(entry.name) } else { forms.join("<br>") };
         let examples: Vec<String> = entry.examples.iter().map(|(example, value)| format!("{} → {}", code(example), code(value))).collect();
-        let _ = writeln!(page, "| {form} | {} | {} | {} |", entry.doc, examples.join("<br>"), entry.deviation.unwrap_or_default());
+        lines.push(format!("| {form} | {} | {} | {} |", entry.doc, examples.join("<br>"), entry.deviation.unwrap_or_default()));
     }
     let aliases: Vec<String> = ALIASES.iter().map(|(alias, function)| format!("`{alias}` = `{}`", function.name())).collect();
-    let _ = write!(page, "\nOther names: {}.\n", aliases.join(", "));
-    page
+    lines.push(format!("\nOther names: {}.\n", aliases.join(", ")));
+    lines.join("\n")
 }
 
 pub(super) fn form(name: &str, signature: &Signature) -> String {

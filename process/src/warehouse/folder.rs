@@ -95,6 +95,13 @@ impl Folder {
         fs::create_dir_all(self.root.join(folder)).await.map_err(|error| failed("make folder", folder, error))
     }
 
+    pub(super) async fn remove_folder(&self, path: &str) -> Result<(), WarehouseError> {
+        match fs::remove_dir_all(self.root.join(path)).await {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", path, error)),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) async fn remove(&self, path: &str) -> Result<(), WarehouseError> {
         match fs::remove_file(self.root.join(path)).await {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", path, error)),

@@ -116,8 +116,16 @@ impl Hdfs {
         call("make folder", folder, self.client.mkdirs(&self.full(folder), 0o755, true)).await
     }
 
+    pub(super) async fn remove_folder(&self, path: &str) -> Result<(), WarehouseError> {
+        self.delete(path, true).await
+    }
+
     pub(super) async fn remove(&self, path: &str) -> Result<(), WarehouseError> {
-        match call("remove", path, self.client.delete(&self.full(path), false)).await {
+        self.delete(path, false).await
+    }
+
+    async fn delete(&self, path: &str, recursively: bool) -> Result<(), WarehouseError> {
+        match call("remove", path, self.client.delete(&self.full(path), recursively)).await {
             Ok(_) | Err(WarehouseError::NotFound(_)) => Ok(()),
             Err(error) => Err(error),
         }

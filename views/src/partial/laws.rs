@@ -1,6 +1,6 @@
 //! Laws over generated definitions and records: what Polars computes by columns is what a person would compute row by
 //! row, and a split anywhere merges to the whole.
-#![expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "small numbers of a test")]
+#![expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss, reason = "small numbers of a test")]
 
 use std::{collections::BTreeMap, sync::LazyLock};
 

@@ -76,9 +76,9 @@ fn of_doubles(function: Function, left: f64, right: f64) -> Option<Value> {
         Function::Divide => (right != 0.0).then_some(left / right),
         Function::Modulo => (right != 0.0).then_some(left % right),
         Function::Power => {
-            let defined = !(left == 0.0 && right < 0.0) && !(left < 0.0 && right.fract() != 0.0);
+            let undefined = (left == 0.0 && right < 0.0) || (left < 0.0 && right.fract() != 0.0);
             let power = libm::pow(left, right);
-            (defined && (power.is_finite() || !both)).then_some(power)
+            (!undefined && (power.is_finite() || !both)).then_some(power)
         }
         Function::Atan2 => Some(libm::atan2(left, right)),
         _ => None,

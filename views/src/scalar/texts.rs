@@ -1,6 +1,6 @@
 //! Functions of texts; positions and lengths count characters.
 
-use std::{cell::RefCell, collections::HashMap, fmt::Write as _};
+use std::{cell::RefCell, collections::HashMap};
 
 use anabranch_core::definition::Function;
 use md5::{Digest, Md5};
@@ -89,10 +89,7 @@ fn of_text(function: Function, text: &str) -> Option<Value> {
         Function::Ltrim => text.trim_start_matches(' ').to_owned(),
         Function::Rtrim => text.trim_end_matches(' ').to_owned(),
         Function::Reverse => text.chars().rev().collect(),
-        Function::Md5 => Md5::digest(text.as_bytes()).iter().fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        }),
+        Function::Md5 => Md5::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect(),
         Function::ConcatAll => text.to_owned(),
         Function::Length => return count(length(text)),
         Function::OctetLength => return count(text.len()),
