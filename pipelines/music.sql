@@ -64,14 +64,15 @@ COMMENT ON COLUMN songplays.start_time IS 'When the song began.';
 COMMENT ON COLUMN songplays.song_id IS 'The song, where the catalogue has it: the same title, artist and length.';
 
 -- The dimensions.
-CREATE MATERIALIZED VIEW users AS
+CREATE MATERIALIZED VIEW users WITH ("distinct_limit.users" = '100000') AS
 SELECT user_id,
-       last(first_name) AS first_name,
-       last(last_name)  AS last_name,
-       last(gender)     AS gender,
-       last(level)      AS level,
-       first(ts)        AS first_seen,
-       last(ts)         AS last_seen
+       last(first_name)        AS first_name,
+       last(last_name)         AS last_name,
+       last(gender)            AS gender,
+       last(level)             AS level,
+       first(ts)               AS first_seen,
+       last(ts)                AS last_seen,
+       count(DISTINCT user_id) AS users
 FROM music_events
 WHERE user_id <> ''
 GROUP BY user_id;
@@ -81,18 +82,19 @@ CREATE MATERIALIZED VIEW songs AS
 SELECT song_id, title, artist_id, year, duration FROM song_catalogue;
 COMMENT ON MATERIALIZED VIEW songs IS 'Every song of the catalogue.';
 
-CREATE MATERIALIZED VIEW artists AS
+CREATE MATERIALIZED VIEW artists WITH ("distinct_limit.artists" = '100000') AS
 SELECT artist_id,
        max(artist_name)      AS name,
        max(artist_location)  AS location,
        max(artist_latitude)  AS latitude,
        max(artist_longitude) AS longitude,
-       count(*)              AS songs
+       count(*)              AS songs,
+       count(DISTINCT artist_id) AS artists
 FROM song_catalogue
 GROUP BY artist_id;
 COMMENT ON MATERIALIZED VIEW artists IS 'Every artist of the catalogue.';
 
-CREATE MATERIALIZED VIEW "time" AS
+CREATE MATERIALIZED VIEW "time" WITH ("distinct_limit.hours" = '100000') AS
 SELECT date_trunc('hour', ts)    AS start_time,
        extract(hour FROM ts)     AS hour,
        extract(day FROM ts)      AS day,
@@ -100,7 +102,8 @@ SELECT date_trunc('hour', ts)    AS start_time,
        extract(month FROM ts)    AS month,
        extract(year FROM ts)     AS year,
        extract(isodow FROM ts)   AS weekday,
-       count(*)                  AS songplays
+       count(*)                  AS songplays,
+       count(DISTINCT date_trunc('hour', ts)) AS hours
 FROM music_events
 WHERE page = 'NextSong'
 GROUP BY 1, 2, 3, 4, 5, 6, 7;

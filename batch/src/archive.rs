@@ -7,6 +7,7 @@
 //! | [`listing`] | which files a partition has, and where it ends |
 //! | `commit.rs` | making a file visible |
 //! | `archiver.rs` | the loop of one archiver |
+//! | [`rejected`] | records that cannot be decoded, for people |
 //! | [`skip`] | a file that stands for what nobody has any more |
 //! | [`verify`] | proof that files tile the log |
 
@@ -19,6 +20,7 @@ mod commit;
 mod encoder;
 pub mod file;
 pub mod listing;
+pub mod rejected;
 pub mod skip;
 pub mod verify;
 

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::ddl::Dialect;
 
 /// Live and exact aggregates over Kafka topics: a speed layer, a batch layer and a serving layer in one program.
 #[derive(Debug, Parser)]
@@ -73,8 +75,24 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Ask the serving API: a view's members as a table.
+    /// Ask the serving API: a view's members as a table, CSV or JSON.
     Query(QueryArguments),
+    /// Decoded events of a source as they arrive, one JSON object a line.
+    Tail(TailArguments),
+    /// The records of a source that could not be decoded: reason, offset, the raw text; the newest first.
+    Rejected(RejectedArguments),
+    /// Look at the messages of a topic and propose a CREATE TABLE and a first view.
+    Infer {
+        /// The Kafka topic.
+        topic: String,
+    },
+    /// Print the archive as external tables of other programs, or the views as an entity diagram.
+    Ddl {
+        /// For whom.
+        dialect: Dialect,
+    },
+    /// Drop what Anabranch made: tables, archive, consumer groups. Says what; without --yes only that, with exit code 1.
+    Reset(ResetArguments),
     /// Seeded event generators to Kafka.
     Simulate {
         #[command(subcommand)]
@@ -83,15 +101,97 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  anabranch query -m status_by_city.messages -d status_by_city.country -f status_by_city.status_color=Red\n  anabranch query -m paid_share.paid_share -t paid_share.day:month --format csv\n  anabranch query @pipelines/music.analyze/top-songs.json"
+)]
 pub(crate) struct QueryArguments {
-    /// The query, as for /v1/load: {"measures": ["view.measure"], "dimensions": […]}.
-    pub(crate) query: String,
+    /// The query as for /v1/load: {"measures": ["view.measure"], "dimensions": […]}; @FILE reads it from a file.
+    #[arg(conflicts_with_all = ["measure", "dimension", "time", "filter", "order", "limit", "ungrouped"], required_unless_present_any = ["measure", "dimension", "time"])]
+    pub(crate) query: Option<String>,
+    /// A measure, as view.measure; may be repeated.
+    #[arg(long, short, value_name = "MEMBER")]
+    pub(crate) measure: Vec<String>,
+    /// A dimension, as view.dimension; may be repeated.
+    #[arg(long, short, value_name = "MEMBER")]
+    pub(crate) dimension: Vec<String>,
+    /// The time bucket: view.bucket:GRANULARITY, with a range of days or times as view.bucket:day:2026-01-01..2026-01-31.
+    #[arg(long, short, value_name = "MEMBER[:GRANULARITY[:RANGE]]")]
+    pub(crate) time: Option<String>,
+    /// A condition: member=value, member!=value, several values with commas; member=NULL, member!=NULL. May be repeated.
+    #[arg(long, short, value_name = "CONDITION")]
+    pub(crate) filter: Vec<String>,
+    /// Order by a member; member:desc for descending. May be repeated.
+    #[arg(long, short, value_name = "MEMBER[:desc]")]
+    pub(crate) order: Vec<String>,
+    /// Rows at most.
+    #[arg(long, short, value_name = "ROWS")]
+    pub(crate) limit: Option<usize>,
+    /// Of a row view: each record is a row, also where the columns are equal.
+    #[arg(long)]
+    pub(crate) ungrouped: bool,
+    /// How the answer is printed.
+    #[arg(long, value_enum, default_value_t = Format::Table, conflicts_with = "json")]
+    pub(crate) format: Format,
     /// Ask again and again and refresh the table in place.
     #[arg(long)]
     pub(crate) watch: bool,
-    /// Print the answer as JSON.
+    /// Print the whole answer as JSON, what it covers included.
     #[arg(long, conflicts_with = "watch")]
     pub(crate) json: bool,
+}
+
+/// How an answer is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A table, with the offsets that it covers.
+    Table,
+    /// Comma-separated values with a line of names.
+    Csv,
+    /// The rows alone, as a JSON array.
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TailArguments {
+    /// The source.
+    pub(crate) source: String,
+    /// Begin so many records before the end.
+    #[arg(long, short = 'n', default_value_t = 10)]
+    pub(crate) last: u64,
+    /// Begin at the first record that Kafka has.
+    #[arg(long, conflicts_with = "last")]
+    pub(crate) from_beginning: bool,
+    /// Stop after this many; until stopped without it.
+    #[arg(long)]
+    pub(crate) count: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RejectedArguments {
+    /// The source.
+    pub(crate) source: String,
+    /// Only reasons that contain this text, such as "wrong type" or a column's name.
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    /// Only this partition.
+    #[arg(long)]
+    pub(crate) partition: Option<i32>,
+    /// Records at most.
+    #[arg(long, default_value_t = 20)]
+    pub(crate) limit: usize,
+    /// One JSON object a line, with the whole text.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResetArguments {
+    /// Only the versions and live rows of this view; the archive stays, and the view is built anew from it.
+    #[arg(long)]
+    pub(crate) view: Option<String>,
+    /// Do it.
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -32,7 +32,7 @@ use tracing::{info, warn};
 
 use crate::{
     arguments::{Arguments, Command},
-    maintenance, query, show, simulate,
+    ddl, infer, maintenance, query, rejected, reset, show, simulate, tail,
 };
 
 const DEFAULT_CONFIG: &str = "anabranch.toml";
@@ -110,6 +110,15 @@ async fn command(command: Command, settings: Settings) -> Result<ExitCode> {
             done
         }
         Command::Query(arguments) => query::run(&settings, &arguments).await,
+        Command::Tail(arguments) => tail::run(&settings, &arguments).await,
+        Command::Rejected(arguments) => rejected::run(&settings, &arguments).await,
+        Command::Infer { topic } => infer::run(&settings, &topic),
+        Command::Ddl { dialect } => {
+            let pipeline = definitions::read_folder(Path::new(&settings.pipelines.dir))?;
+            print!("{}", ddl::ddl(&pipeline, dialect, &settings.warehouse.url));
+            done
+        }
+        Command::Reset(arguments) => reset::run(&settings, &arguments).await,
         Command::Simulate { domain } => simulate::run(&settings, domain).await,
         Command::Run => service(settings, &[Layer::Speed, Layer::Archive, Layer::Batch, Layer::Serving], true).await,
         Command::Speed => service(settings, &[Layer::Speed], false).await,

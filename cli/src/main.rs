@@ -7,10 +7,16 @@ use clap::Parser;
 
 mod arguments;
 mod commands;
+mod ddl;
+mod infer;
 mod maintenance;
 mod query;
+mod rejected;
+mod reset;
 mod show;
 mod simulate;
+mod tail;
+mod topic;
 
 fn main() -> ExitCode {
     let arguments = arguments::Arguments::parse();

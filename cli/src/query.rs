@@ -8,15 +8,18 @@ use anabranch_process::{
     failure::{Refused, Unreachable},
 };
 use anyhow::Result;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
-use crate::{arguments::QueryArguments, show};
+use crate::{
+    arguments::{Format, QueryArguments},
+    show,
+};
 
 const REFRESH: Duration = Duration::from_secs(1);
 const LIMIT: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(settings: &Settings, arguments: &QueryArguments) -> Result<ExitCode> {
-    let query: Json = serde_json::from_str(&arguments.query).map_err(|error| Refused(format!("the query is not JSON: {error}")))?;
+    let query = query_of(arguments)?;
     let url = format!("http://{}/v1/load", settings.serving.listen);
     let client = reqwest::Client::builder().timeout(LIMIT).build()?;
     loop {
@@ -38,7 +41,15 @@ pub(crate) async fn run(settings: &Settings, arguments: &QueryArguments) -> Resu
             println!("{}", serde_json::to_string_pretty(&answer)?);
             return Ok(ExitCode::SUCCESS);
         }
-        let text = if status.is_success() { shown(&answer) } else { format!("{}\n", answer["detail"].as_str().unwrap_or("not ready")) };
+        let text = match (status.is_success(), arguments.format) {
+            (false, _) => format!("{}\n", answer["detail"].as_str().unwrap_or("not ready")),
+            (true, Format::Table) => shown(&answer),
+            (true, Format::Csv) => comma_separated(&answer)?,
+            (true, Format::Json) => format!("{}\n", serde_json::to_string_pretty(&answer["data"])?),
+        };
+        if !status.is_success() && !arguments.watch {
+            return Err(Unreachable { service: "the serving API", address: url, cause: anyhow::anyhow!("{}", text.trim()) }.into());
+        }
         if !arguments.watch {
             print!("{text}");
             return Ok(ExitCode::SUCCESS);
@@ -50,7 +61,59 @@ pub(crate) async fn run(settings: &Settings, arguments: &QueryArguments) -> Resu
     }
 }
 
-fn shown(answer: &Json) -> String {
+/// The query that the flags spell, or that is written as JSON.
+fn query_of(arguments: &QueryArguments) -> Result<Json> {
+    if let Some(text) = &arguments.query {
+        let text = match text.strip_prefix('@') {
+            Some(path) => std::fs::read_to_string(path).map_err(|error| Refused(format!("{path}: {error}")))?,
+            None => text.clone(),
+        };
+        return Ok(serde_json::from_str(&text).map_err(|error| Refused(format!("the query is not JSON: {error}")))?);
+    }
+    let mut query = json!({ "measures": arguments.measure, "dimensions": arguments.dimension });
+    if let Some(time) = &arguments.time {
+        let mut parts = time.splitn(3, ':');
+        let mut dimension = json!({ "dimension": parts.next() });
+        if let Some(granularity) = parts.next().filter(|granularity| !granularity.is_empty()) {
+            dimension["granularity"] = json!(granularity);
+        }
+        if let Some(range) = parts.next() {
+            dimension["dateRange"] = json!(range.split("..").collect::<Vec<_>>());
+        }
+        query["timeDimensions"] = json!([dimension]);
+    }
+    let filters = arguments.filter.iter().map(|text| filter(text)).collect::<Result<Vec<_>>>()?;
+    let order: Vec<Json> = arguments
+        .order
+        .iter()
+        .map(|text| text.split_once(':').map_or_else(|| json!([text, "asc"]), |(member, direction)| json!([member, direction])))
+        .collect();
+    for (key, list) in [("filters", filters), ("order", order)] {
+        if !list.is_empty() {
+            query[key] = Json::Array(list);
+        }
+    }
+    if let Some(limit) = arguments.limit {
+        query["limit"] = json!(limit);
+    }
+    if arguments.ungrouped {
+        query["ungrouped"] = json!(true);
+    }
+    Ok(query)
+}
+
+fn filter(text: &str) -> Result<Json> {
+    let (member, operator, values) = match (text.split_once("!="), text.split_once('=')) {
+        (Some((member, values)), _) => (member, "notEquals", values),
+        (None, Some((member, values))) => (member, "equals", values),
+        (None, None) => return Err(Refused(format!("\"{text}\" is not a condition; as member=value or member!=value")).into()),
+    };
+    let values: Vec<Json> = values.split(',').map(|value| if value == "NULL" { Json::Null } else { json!(value) }).collect();
+    Ok(json!({ "member": member.trim(), "operator": operator, "values": values }))
+}
+
+/// The columns of an answer, and how many of them are keys.
+fn columns(answer: &Json) -> (Vec<String>, usize) {
     let query = &answer["query"];
     let list = |key: &str| query[key].as_array().into_iter().flatten().filter_map(|member| member.as_str().map(str::to_owned)).collect::<Vec<_>>();
     let mut columns = list("dimensions");
@@ -61,6 +124,25 @@ fn shown(answer: &Json) -> String {
     }
     let keys = columns.len();
     columns.extend(list("measures"));
+    (columns, keys)
+}
+
+fn comma_separated(answer: &Json) -> Result<String> {
+    let (columns, _) = columns(answer);
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(&columns)?;
+    for row in answer["data"].as_array().into_iter().flatten() {
+        writer.write_record(columns.iter().map(|column| match &row[column] {
+            Json::Null => String::new(),
+            Json::String(text) => text.clone(),
+            other => other.to_string(),
+        }))?;
+    }
+    Ok(String::from_utf8(writer.into_inner()?)?)
+}
+
+fn shown(answer: &Json) -> String {
+    let (columns, keys) = columns(answer);
     let short: Vec<&str> = columns.iter().map(|column| column.split_once('.').map_or(column.as_str(), |(_, name)| name)).collect();
     let mut table = show::table(short, &(keys..columns.len()).collect::<Vec<_>>());
     for row in answer["data"].as_array().into_iter().flatten() {
@@ -77,5 +159,20 @@ fn shown(answer: &Json) -> String {
         let list: Vec<String> = partitions.as_object().into_iter().flatten().map(|(partition, offset)| format!("{partition}:{offset}")).collect();
         offsets = format!("{topic} {}", list.join(" "));
     }
-    format!("{table}\noffsets  {offsets}\nlag      {} records\nversion  {version}\n", lambda["lag_records"])
+    let errors: Vec<String> = answer["errors"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|error| {
+            format!(
+                "\nrow {}, {}: {}",
+                error["row"].as_u64().map_or(0, |row| row + 1),
+                error["member"].as_str().unwrap_or_default(),
+                error["error"].as_str().unwrap_or_default()
+            )
+        })
+        .collect();
+    let rows = answer["data"].as_array().map_or(0, Vec::len);
+    let errors = errors.concat();
+    format!("{table}\n({rows} rows){errors}\noffsets  {offsets}\nlag      {} records\nversion  {version}\n", lambda["lag_records"])
 }

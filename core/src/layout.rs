@@ -58,16 +58,19 @@ impl ArchiveName {
     }
 }
 
+/// The folder of the warehouse's copies of references.
+pub const REFERENCES: &str = "_references";
+
 /// The warehouse's copy of a reference's rows, by the hash of its content.
 #[must_use]
 pub fn reference(name: &str, content: &str) -> String {
-    format!("_references/{name}/{content}.parquet")
+    format!("{REFERENCES}/{name}/{content}.parquet")
 }
 
 /// One attempt to write it.
 #[must_use]
 pub fn temporary_reference(name: &str, content: &str, attempt: Uuid) -> String {
-    format!("_references/_tmp/{name}+{content}+{attempt}")
+    format!("{REFERENCES}/_tmp/{name}+{content}+{attempt}")
 }
 
 /// The folder of a source's visible archive files.

@@ -98,10 +98,10 @@ const VIEWS: [(&str, &[&str], &[&str]); 9] = [
         &["start_time", "kafka_partition", "kafka_offset", "user_id", "level", "song_id", "artist_id", "session_id", "location", "user_agent"],
         &["count"],
     ),
-    ("users", &["user_id"], &["first_name", "last_name", "gender", "level", "first_seen", "last_seen"]),
+    ("users", &["user_id"], &["first_name", "last_name", "gender", "level", "first_seen", "last_seen", "users"]),
     ("songs", &["song_id", "title", "artist_id", "year", "duration"], &["count"]),
-    ("artists", &["artist_id"], &["name", "location", "latitude", "longitude", "songs"]),
-    ("time", &["start_time", "hour", "day", "week", "month", "year", "weekday"], &["songplays"]),
+    ("artists", &["artist_id"], &["name", "location", "latitude", "longitude", "songs", "artists"]),
+    ("time", &["start_time", "hour", "day", "week", "month", "year", "weekday"], &["songplays", "hours"]),
     ("plays_by_song", &["hour", "song", "artist", "year"], &["plays", "sessions", "seconds"]),
     ("active_users", &["day", "level"], &["users", "sessions", "events"]),
     ("paid_share", &["day"], &["plays", "paid_plays", "paid_share", "seconds_per_session"]),
@@ -223,6 +223,7 @@ fn users(events: &[(&Record, &Event)]) -> BTreeMap<String, Cells> {
             ("level", text(|event| event.level.clone())),
             ("first_seen", exactly(placed(&events, true, |event| Some(event.micros)).map_or(Json::Null, shown))),
             ("last_seen", exactly(placed(&events, false, |event| Some(event.micros)).map_or(Json::Null, shown))),
+            ("users", exactly(1)),
         ];
         (json!([user]).to_string(), cells)
     };
@@ -248,6 +249,7 @@ fn artists() -> BTreeMap<String, Cells> {
             ("latitude", numbers(|song| song.latitude)),
             ("longitude", numbers(|song| song.longitude)),
             ("songs", exactly(songs.len())),
+            ("artists", exactly(1)),
         ];
         (json!([artist]).to_string(), cells)
     };
@@ -262,7 +264,7 @@ fn hours(plays: &[(&Record, &Event)]) -> BTreeMap<String, Cells> {
         let key = json!([time(event.seconds(), 3600), at.hour(), at.day(), at.iso_week().week(), at.month(), at.year(), at.weekday().number_from_monday(),]);
         *groups.entry(key.to_string()).or_default() += 1;
     }
-    groups.into_iter().map(|(key, count)| (key, vec![("songplays", exactly(count))])).collect()
+    groups.into_iter().map(|(key, count)| (key, vec![("songplays", exactly(count)), ("hours", exactly(1))])).collect()
 }
 
 /// `count(DISTINCT session_id)`: a cell without a value past the limit.
