@@ -5,6 +5,7 @@
 //! | `turn.rs` | one run of a source after the other; the row of a run |
 //! | `cut.rs` | take or raise a cut, wait until speed answered it and the archive reached it |
 //! | `scan.rs` | archive files → states, row group by row group |
+//! | `raw.rs` | records from raw values |
 //! | `reference.rs` | rows of a reference → states |
 //! | `spill.rs` | states that memory does not hold, in local files by part |
 //! | `parts.rs` | states → parts and a manifest, and back |
@@ -41,6 +42,7 @@ mod cut;
 mod parts;
 mod prune;
 mod publish;
+mod raw;
 mod reference;
 mod scan;
 mod spill;

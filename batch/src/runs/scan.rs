@@ -45,7 +45,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 use super::{
-    Progress, Target, reference,
+    Progress, Target, raw, reference,
     spill::{Collected, Collector, GROUPS_IN_MEMORY},
     window::{self, Window},
 };
@@ -265,13 +265,13 @@ impl Fold {
         let needed = set.iter().filter_map(|index| self.views.get(*index)).flat_map(|view| view.needed_columns()).collect();
         let raw = [KAFKA_PARTITION, KAFKA_OFFSET, KAFKA_TIMESTAMP, KAFKA_VALUE].map(ToOwned::to_owned).into();
         let every = (0..opened.metadata.num_row_groups()).collect();
-        let mut batches = opened.batches(&raw_schema(&source), &raw, every)?;
+        let mut batches = opened.batches(&raw::schema(&source), &raw, every)?;
         let mut decoder = Decoder::new(&source, Wanted::Columns(needed));
         let mut records = 0;
         while let Some(batch) = batches.try_next().await? {
             let batch = clipped(&batch, opened.clip)?;
             records += batch.num_rows() as u64;
-            decode_raw(&batch, &mut decoder).with_context(|| format!("decode {} anew", opened.path))?;
+            raw::decode(&batch, &mut decoder).with_context(|| format!("decode {} anew", opened.path))?;
             self.fold(set, decoder.finish()?).await?;
         }
         Ok(records)
@@ -287,34 +287,6 @@ impl Fold {
         }
         Ok(())
     }
-}
-
-/// Only the columns of the record itself, which every archive file has.
-fn raw_schema(source: &Source) -> Arc<Schema> {
-    let schema = file::schema(source);
-    let raw = [KAFKA_PARTITION, KAFKA_OFFSET, KAFKA_TIMESTAMP, KAFKA_KEY, KAFKA_HEADERS, KAFKA_VALUE];
-    Arc::new(Schema::new(
-        schema.fields().iter().filter(|field| raw.contains(&field.name().as_str())).map(|field| field.as_ref().clone()).collect::<Vec<Field>>(),
-    ))
-}
-
-fn decode_raw(batch: &RecordBatch, decoder: &mut Decoder) -> Result<()> {
-    let column = |name: &str| batch.column_by_name(name).with_context(|| format!("the column {name} is missing"));
-    let partitions = column(KAFKA_PARTITION)?.as_primitive::<Int64Type>();
-    let offsets = column(KAFKA_OFFSET)?.as_primitive::<Int64Type>();
-    let timestamps = column(KAFKA_TIMESTAMP)?.as_primitive::<TimestampMicrosecondType>();
-    let values = column(KAFKA_VALUE)?.as_binary::<i32>();
-    for row in 0..batch.num_rows() {
-        let record = RawRecord {
-            partition: i32::try_from(partitions.value(row))?,
-            offset: offsets.value(row),
-            timestamp_micros: timestamps.is_valid(row).then(|| timestamps.value(row)),
-            key: None,
-            value: values.is_valid(row).then(|| values.value(row)),
-        };
-        decoder.push(&record, []);
-    }
-    Ok(())
 }
 
 type Batches = parquet::arrow::async_reader::ParquetRecordBatchStream<WarehouseReader>;
