@@ -49,12 +49,12 @@ impl TopicReader {
             .create()
             .context("make a Kafka consumer")?;
         let mut list = TopicPartitionList::new();
-        let share = i64::try_from(ranges.len()).unwrap_or(1);
+        let partitions = ranges.len() as u64;
         for (partition, range) in &ranges {
             let start = match from {
                 From::Beginning => range.start.0,
                 // A partition that has fewer gives fewer.
-                From::Last(count) => (range.end.0 - i64::try_from(count).unwrap_or(i64::MAX).div_ceil(share)).max(range.start.0),
+                From::Last(count) => range.end.0.saturating_sub_unsigned(count.div_ceil(partitions)).max(range.start.0),
             };
             list.add_partition_offset(topic, partition.0, Offset::Offset(start)).context("assign a partition")?;
         }

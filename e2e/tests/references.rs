@@ -39,7 +39,8 @@ async fn counts(process: &Process, query: &Json, key: &str, measure: &str, wante
     eventually(&format!("{wanted:?}"), LIMIT, || async {
         let Some(answer) = process.load(query).await? else { return Ok(None) };
         let rows = answer["data"].as_array().context("no data")?.iter();
-        let found: BTreeMap<String, i64> = rows.map(|row| (row[key].as_str().unwrap_or("NULL").to_owned(), row[measure].as_i64().unwrap_or_default())).collect();
+        let found: BTreeMap<String, i64> =
+            rows.map(|row| (row[key].as_str().unwrap_or("NULL").to_owned(), row[measure].as_i64().unwrap_or_default())).collect();
         Ok((found == wanted).then_some(()))
     })
     .await

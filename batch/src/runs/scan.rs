@@ -11,7 +11,7 @@ use std::{
 
 use anabranch_core::{
     Coverage, Offset, OffsetRange, Partition,
-    definition::{Fingerprint, KAFKA_HEADERS, KAFKA_KEY, KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, KAFKA_VALUE, Source, View},
+    definition::{Fingerprint, KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, KAFKA_VALUE, View},
     protocol::archive,
 };
 use anabranch_process::{
@@ -22,14 +22,14 @@ use anabranch_process::{
 };
 use anabranch_views::{
     Groups, Lookups,
-    decode::{Decoder, RawRecord, Wanted},
+    decode::{Decoder, Wanted},
     partial::partial,
 };
 use anyhow::{Context, Result, bail};
 use arrow::{
-    array::{Array, AsArray, BooleanArray, RecordBatch},
+    array::{AsArray, BooleanArray, RecordBatch},
     compute,
-    datatypes::{Field, Int64Type, Schema, TimestampMicrosecondType},
+    datatypes::{Field, Int64Type, Schema},
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use parquet::{
