@@ -151,9 +151,10 @@ impl Sample {
         let time = event_time.map_or_else(|| "kafka_timestamp".to_owned(), name);
         let group: Vec<String> = keys.iter().take(2).map(|(_, column)| name(column)).collect();
         let keys = group.iter().map(|column| format!("       {column},\n")).collect::<String>();
+        let hour = identifier("hour", &taken);
         let positions: Vec<String> = (1..=group.len() + 1).map(|position| position.to_string()).collect();
         lines.push(format!(
-            "CREATE MATERIALIZED VIEW {} AS\nSELECT date_trunc('hour', {time}) AS hour_,\n{keys}       count(*) AS events\nFROM {}\nGROUP BY {};\n",
+            "CREATE MATERIALIZED VIEW {} AS\nSELECT date_trunc('hour', {time}) AS {hour},\n{keys}       count(*) AS events\nFROM {}\nGROUP BY {};\n",
             name(&identifier(&format!("{topic}_by_hour"), &BTreeSet::from([table.clone()]))),
             name(&table),
             positions.join(", ")
@@ -308,7 +309,7 @@ mod tests {
     #[test]
     fn what_is_mixed_is_text_and_said_to_be() {
         let text = proposal(&[r#"{"a": 1, "1st": "2026-01-31 10:00:00"}"#, r#"{"a": "x", "1st": "2026-01-31 10:00:01"}"#]);
-        assert!(text.contains("a TEXT, -- always there; mixed: 1 integers, 1 strings"), "{text}");
+        assert!(text.contains("a TEXT -- always there; mixed: 1 integers, 1 strings"), "{text}");
         assert!(text.contains("c_1st TIMESTAMP OPTIONS (path = '$.1st', timestamp_format = '%Y-%m-%d %H:%M:%S')"), "{text}");
         assert!(text.contains("event_time = 'c_1st'"), "{text}");
     }

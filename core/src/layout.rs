@@ -3,6 +3,7 @@
 //! ```text
 //! _anabranch.json
 //! _references/<reference>/<content>.parquet
+//! _references/_tmp/<reference>+<content>+<uuid>
 //! <source>/archive/<topic>+<partition:05>+<start:020>.parquet
 //! <source>/_tmp/<topic>+<partition:05>+<start:020>+<uuid>
 //! <source>/views/<view>/<fingerprint>/<run uuid>/<part>.parquet
