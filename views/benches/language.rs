@@ -1,5 +1,5 @@
 //! What the language costs: decoding, joins, distinct counts. Prints one JSON object; `make bench` takes it into its results.
-#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::cast_precision_loss, clippy::disallowed_methods, reason = "a benchmark")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_precision_loss, clippy::cast_possible_wrap, clippy::print_stdout, reason = "a benchmark")]
 
 use std::{
     borrow::Cow,
