@@ -37,7 +37,7 @@ fn note(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::Hive => "-- Tried with Spark SQL, which reads Hive's statements; Hive itself: not tried.",
         Dialect::Spark => "-- Tried with Spark SQL 4 and its embedded catalogue.",
-        Dialect::Duckdb => "-- Tried with DuckDB 1 on local files; hdfs:// needs a file system that is registered with DuckDB, such as fsspec's.",
+        Dialect::Duckdb => "-- Tried with DuckDB 2 on local files; hdfs:// needs a file system that is registered with DuckDB, such as fsspec's.",
         Dialect::Trino | Dialect::Mermaid => "-- Trino itself: not tried.",
     }
 }

@@ -111,9 +111,13 @@ impl Sample {
         let table = identifier(topic, &BTreeSet::new());
         let mut taken = BTreeSet::new();
         let mut columns = Vec::new();
-        let (mut times, mut keys) = (Vec::new(), Vec::new());
+        let (mut times, mut keys, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
         for path in &self.order {
             let Some(member) = self.members.get(path) else { continue };
+            if member.is_mixed() {
+                left_out.push(format!("  -- {} is left out: {}", path.join("."), member.seen(self.objects)));
+                continue;
+            }
             let column = identifier(&path.join("_"), &taken);
             taken.insert(column.clone());
             let (data_type, format) = member.data_type(path);
@@ -144,6 +148,7 @@ impl Sample {
         let last = columns.len().saturating_sub(1);
         lines.extend(columns.iter().enumerate().map(|(index, (column, seen))| format!("{column}{} -- {seen}", if index == last { "" } else { "," })));
         let event_time_option = event_time.map(|column| format!(", event_time = '{column}'")).unwrap_or_default();
+        lines.extend(left_out);
         lines.push(format!(") WITH (connector = 'kafka', topic = '{topic}', format = 'json'{event_time_option});\n"));
         if event_time.is_none() {
             lines.push("-- No column says in every message when it happened: kafka_timestamp stands in.".to_owned());
@@ -200,12 +205,14 @@ impl Member {
         self.formats = Some(formats.into_iter().filter(fits).collect());
     }
 
+    /// Whether no type takes all its values.
+    fn is_mixed(&self) -> bool {
+        let kinds = [self.booleans, self.integers + self.doubles, self.texts].iter().filter(|count| **count > 0).count();
+        kinds > 1 || self.others > 0
+    }
+
     /// The narrowest type that all values have, and how its times are written.
     fn data_type(&self, path: &[String]) -> (&'static str, Option<String>) {
-        let kinds = [self.booleans, self.integers + self.doubles, self.texts, self.others].iter().filter(|count| **count > 0).count();
-        if kinds != 1 || self.others > 0 {
-            return ("TEXT", None);
-        }
         if self.booleans > 0 {
             return ("BOOLEAN", None);
         }
@@ -242,7 +249,7 @@ impl Member {
         if self.nulls > 0 {
             notes.push(format!("null in {}", self.nulls));
         }
-        if missing == 0 && self.nulls == 0 {
+        if missing == 0 && self.nulls == 0 && !self.is_mixed() {
             notes.push("always there".to_owned());
         }
         let kinds = [
@@ -253,8 +260,8 @@ impl Member {
             (self.others, "arrays or objects"),
         ];
         let kinds: Vec<String> = kinds.iter().filter(|(count, _)| *count > 0).map(|(count, kind)| format!("{count} {kind}")).collect();
-        if kinds.len() > 1 || self.others > 0 {
-            notes.push(format!("mixed: {}; such records would be rejected", kinds.join(", ")));
+        if self.is_mixed() {
+            notes.push(format!("{}, which no type takes", kinds.join(", ")));
         } else if self.texts > 0 && self.numbers_in_texts == self.texts {
             notes.push("strings that are numbers: lenient = 'true' reads them as such".to_owned());
         } else if self.texts > 0 && self.values.len() <= FEW_VALUES {
@@ -307,9 +314,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_mixed_is_text_and_said_to_be() {
+    fn what_is_mixed_is_left_out_and_said_to_be() {
         let text = proposal(&[r#"{"a": 1, "1st": "2026-01-31 10:00:00"}"#, r#"{"a": "x", "1st": "2026-01-31 10:00:01"}"#]);
-        assert!(text.contains("a TEXT -- always there; mixed: 1 integers, 1 strings"), "{text}");
+        assert!(text.contains("-- a is left out: 1 integers, 1 strings, which no type takes"), "{text}");
         assert!(text.contains("c_1st TIMESTAMP OPTIONS (path = '$.1st', timestamp_format = '%Y-%m-%d %H:%M:%S')"), "{text}");
         assert!(text.contains("event_time = 'c_1st'"), "{text}");
     }
