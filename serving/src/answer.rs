@@ -208,6 +208,21 @@ fn errors(names: &[String], rows: &[Vec<Value>]) -> Vec<Json> {
     errors
 }
 
+/// A name of the answer: the same for the same query over the same version and offsets.
+#[must_use]
+pub fn tag(answerable: &Answerable, query: &Resolved, media_type: &str) -> String {
+    let stands_on = json!([
+        query.echo,
+        query.range_micros,
+        answerable.view.fingerprint,
+        answerable.run,
+        answerable.offsets.iter().map(|(partition, offset)| (partition.0, offset.0)).collect::<Vec<_>>(),
+        media_type,
+    ]);
+    let hash = blake3::hash(stands_on.to_string().as_bytes()).to_hex();
+    format!("\"{}\"", hash.chars().take(32).collect::<String>())
+}
+
 /// Which offsets an answer covers, and on which version it stands.
 #[must_use]
 pub fn lambda(answerable: &Answerable, now_ms: i64) -> Json {

@@ -9,7 +9,7 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{DefaultBodyLimit, RawQuery, State},
-    http::StatusCode,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{MethodRouter, get},
 };
@@ -20,6 +20,7 @@ use tracing::error;
 
 use crate::{
     answer::{self, cube_type, member_json},
+    format::{self, Format},
     mirror::{Answerable, Mirror, ViewState},
     problem::Problem,
     query::{self, Query, Resolved},
@@ -66,6 +67,25 @@ pub(crate) fn routes(mirror: Mirror, settings: Settings) -> Router {
 struct LoadRequest {
     query: Json_,
     query_type: Option<String>,
+    /// By the header Accept.
+    #[serde(skip)]
+    format: Format,
+    /// The answers that the client has.
+    #[serde(skip)]
+    known: Option<String>,
+}
+
+impl LoadRequest {
+    fn with(mut self, headers: &HeaderMap) -> Result<Self, Problem> {
+        self.format = Format::wanted(headers)?;
+        self.known = headers.get(header::IF_NONE_MATCH).and_then(|tags| tags.to_str().ok()).map(str::to_owned);
+        Ok(self)
+    }
+
+    /// Whether the client has that answer.
+    fn has(&self, tag: &str) -> bool {
+        self.known.as_deref().is_some_and(|tags| tags.split(',').any(|known| known.trim().trim_start_matches("W/") == tag))
+    }
 }
 
 fn parse<T: DeserializeOwned>(json: Json_) -> Result<T, Problem> {
@@ -76,8 +96,10 @@ type Handler<T> = fn(&App, &LoadRequest) -> Result<T, Problem>;
 
 /// A route of queries: GET with the query as a parameter, POST with it as the body, as Cube's clients choose by length.
 fn of_query<T: IntoResponse + 'static>(handler: Handler<T>) -> MethodRouter<App> {
-    let by_get = move |State(app): State<App>, RawQuery(parameters): RawQuery| async move { handler(&app, &from_url(&parameters.unwrap_or_default())?) };
-    let by_post = move |State(app): State<App>, body: Bytes| async move { handler(&app, &from_body(&body)?) };
+    let by_get = move |State(app): State<App>, headers: HeaderMap, RawQuery(parameters): RawQuery| async move {
+        handler(&app, &from_url(&parameters.unwrap_or_default())?.with(&headers)?)
+    };
+    let by_post = move |State(app): State<App>, headers: HeaderMap, body: Bytes| async move { handler(&app, &from_body(&body)?.with(&headers)?) };
     get(by_get).post(by_post)
 }
 
@@ -85,13 +107,13 @@ fn from_url(parameters: &str) -> Result<LoadRequest, Problem> {
     let parameter = |name: &str| url_pairs(parameters).into_iter().find(|(key, _)| key == name).map(|(_, value)| value);
     let text = parameter("query").ok_or_else(|| Problem::bad_query("bad_query", "the parameter query is missing: ?query={…}"))?;
     let query = serde_json::from_str(&text).map_err(|error| Problem::bad_query("bad_query", format!("Invalid query format: {error}")))?;
-    Ok(LoadRequest { query, query_type: parameter("queryType") })
+    Ok(LoadRequest { query, query_type: parameter("queryType"), format: Format::Json, known: None })
 }
 
 fn from_body(body: &[u8]) -> Result<LoadRequest, Problem> {
     let json: Json_ = serde_json::from_slice(body).map_err(|error| Problem::bad_query("bad_query", format!("the body is not JSON: {error}")))?;
     // The query itself is taken too: shorter for people with curl.
-    if json.get("query").is_some() { parse(json) } else { Ok(LoadRequest { query: json, query_type: None }) }
+    if json.get("query").is_some() { parse(json) } else { Ok(LoadRequest { query: json, query_type: None, format: Format::Json, known: None }) }
 }
 
 /// The queries of a request: one, several to be blended, or one for each range of a comparison.
@@ -144,9 +166,45 @@ fn answerable(state: &ViewState) -> Result<&Arc<Answerable>, Problem> {
 fn load(app: &App, request: &LoadRequest) -> Result<Response, Problem> {
     let Asked { kind, queries } = asked(request)?;
     let now_ms = clock::now_ms();
+    if let ([query], true) = (queries.as_slice(), kind == "regularQuery") {
+        let (state, resolved) = resolved(app, query, now_ms)?;
+        let answerable = answerable(&state)?;
+        let tag = answer::tag(answerable, &resolved, request.format.media_type());
+        if request.has(&tag) {
+            return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
+        }
+        if request.format != Format::Json {
+            return encoded(request.format, answerable, &resolved, now_ms, tag);
+        }
+        let mut response = as_json(app, kind, &queries, request, now_ms)?;
+        response.headers_mut().extend([(header::ETAG, HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("\"\"")))]);
+        return Ok(response);
+    }
+    if request.format != Format::Json {
+        return Err(Problem::bad_query("several_answers", "several queries are answered as JSON alone"));
+    }
+    as_json(app, kind, &queries, request, now_ms)
+}
+
+/// The rows in a format that has no room for more; what they cover is in a header.
+fn encoded(format: Format, answerable: &Answerable, query: &Resolved, now_ms: i64, tag: String) -> Result<Response, Problem> {
+    let rows = answer::rows(answerable, query);
+    let lambda = answer::lambda(answerable, now_ms);
+    let content = format::encode(format, &answerable.view, query, &rows, &lambda).map_err(|cause| {
+        error!(error = format!("{cause:#}"), "could not encode an answer");
+        Problem { status: StatusCode::INTERNAL_SERVER_ERROR, code: "encoding", detail: "the answer could not be encoded".to_owned() }
+    })?;
+    let mut response = ([(header::CONTENT_TYPE, format.media_type().to_owned()), (header::ETAG, tag)], content).into_response();
+    if let Some(value) = format::lambda_header(&lambda) {
+        response.headers_mut().insert("anabranch-lambda", value);
+    }
+    Ok(response)
+}
+
+fn as_json(app: &App, kind: &'static str, queries: &[Query], request: &LoadRequest, now_ms: i64) -> Result<Response, Problem> {
     let mut results = Vec::new();
     let mut echoes = Vec::new();
-    for query in &queries {
+    for query in queries {
         let (state, resolved) = resolved(app, query, now_ms)?;
         let answerable = answerable(&state)?;
         let mut result = answer::answer(answerable, &resolved, now_ms);
