@@ -128,6 +128,8 @@ pub struct View {
     pub comment: Option<String>,
     /// COMMENT ON COLUMN, by column.
     pub column_comments: BTreeMap<String, String>,
+    /// Conditions over the view's own columns that queries name, `WITH ("segment.red" = '…')`.
+    pub segments: BTreeMap<String, Segment>,
     /// The hash of all below.
     pub fingerprint: Fingerprint,
     /// The source, as it was when the view was defined; a reference for a view over that alone.
@@ -172,11 +174,15 @@ impl View {
         needed
     }
 
+    /// The names of its key columns: bucket, dimensions.
+    pub fn key_names(&self) -> impl Iterator<Item = &str> {
+        let bucket = self.bucket.iter().map(|bucket| bucket.name.as_str());
+        bucket.chain(self.dimensions.iter().map(|dimension| dimension.name.as_str()))
+    }
+
     /// The names of its columns: bucket, dimensions, measures.
     pub fn column_names(&self) -> impl Iterator<Item = &str> {
-        let bucket = self.bucket.iter().map(|bucket| bucket.name.as_str());
-        let dimensions = self.dimensions.iter().map(|dimension| dimension.name.as_str());
-        bucket.chain(dimensions).chain(self.measures.iter().map(|measure| measure.name.as_str()))
+        self.key_names().chain(self.measures.iter().map(|measure| measure.name.as_str()))
     }
 
     /// Whether an accumulator asks which record came first or last.
@@ -184,6 +190,15 @@ impl View {
     pub fn needs_position(&self) -> bool {
         self.accumulators.iter().any(|accumulator| matches!(accumulator.kind, AccumulatorKind::First | AccumulatorKind::Last))
     }
+}
+
+/// A condition over the columns of a view that queries call by its name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Segment {
+    /// Its text.
+    pub sql: String,
+    /// The condition; its columns are those of the view.
+    pub condition: Expr,
 }
 
 /// A reference that the records of a view are joined to, on equal keys. NULL equals nothing.

@@ -7,69 +7,86 @@ use std::{
 };
 
 use anabranch_core::definition::{Exactness, Granularity, View};
-use anabranch_views::{Row, Value, finalize::finalize, scalar::decimal_text};
+use anabranch_views::{
+    Row, Value,
+    finalize::finalize,
+    scalar::{self, decimal_text},
+};
 use chrono::{DateTime, Datelike, Duration, NaiveDate};
 use serde_json::{Map, Value as Json, json};
 
 use crate::{
     mirror::Answerable,
-    query::{Column, Resolved, Test, shown},
+    query::{Clock, Column, Resolved, Subject, shown},
 };
 
 /// The largest integer that every JSON reader keeps.
 const SAFE_INTEGER: i128 = 9_007_199_254_740_992;
 
-/// The rows of an answer, each cell in the order of the query's columns.
+/// The rows of an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rows {
+    /// Each cell in the order of the query's columns.
+    pub cells: Vec<Vec<Value>>,
+    /// How many there are without limit and offset.
+    pub total: usize,
+}
+
+/// Filters, groups, merges, finalizes, orders and limits.
 #[must_use]
-pub fn rows(answerable: &Answerable, query: &Resolved) -> Vec<Vec<Value>> {
+pub fn rows(answerable: &Answerable, query: &Resolved) -> Rows {
     let view = &answerable.view;
+    let clock = Clock { now_ms: 0, zone: query.zone };
     let mut groups: HashMap<Vec<u8>, Row> = HashMap::new();
     for row in answerable.rows().filter(|row| passes(view, row, query)) {
-        let key = key(view, row, query);
+        let key = key(view, row, query, &clock);
         let mut encoded = Vec::with_capacity(64);
         // A record is known by its whole key: the partition and the offset are in it.
         let grouped_by = if query.ungrouped { &row.key } else { &key };
         grouped_by.iter().for_each(|value| value.encode_key(&mut encoded));
         groups.entry(encoded).or_insert_with(|| Row::empty(view, key)).merge(row);
     }
-    let mut rows: Vec<Vec<Value>> = groups.into_values().map(|row| finalized(view, row, query)).collect();
+    let held = |row: &Row| {
+        let measured = |subject: Subject| match subject {
+            Subject::Measure(index) => view.measures.get(index).map_or(Value::Null, |measure| finalize(measure, &row.states)),
+            Subject::Key(_) => Value::Null,
+        };
+        query.conditions.groups.iter().all(|condition| condition.holds(&measured))
+    };
     let only_measures = query.columns.iter().all(|column| matches!(column, Column::Measure { .. }));
-    if rows.is_empty() && only_measures {
+    if groups.is_empty() && only_measures {
         // As in SQL: an aggregate over nothing is one row.
-        rows.push(finalized(view, Row::empty(view, Vec::new()), query));
+        groups.insert(Vec::new(), Row::empty(view, Vec::new()));
     }
-    rows.sort_by(|a, b| compare(a, b, &query.order));
-    rows.truncate(query.limit);
-    rows
+    let mut cells: Vec<Vec<Value>> = groups.into_values().filter(held).map(|row| finalized(view, row, query)).collect();
+    cells.sort_by(|a, b| compare(a, b, &query.order));
+    let total = cells.len();
+    cells.drain(..query.offset.min(total));
+    cells.truncate(query.limit);
+    Rows { cells, total }
 }
 
 fn passes(view: &View, row: &Row, query: &Resolved) -> bool {
     let in_range = query.range_micros.is_none_or(|(start, end)| row.bucket(view).is_some_and(|bucket| start <= bucket && bucket <= end));
+    let keyed = |subject: Subject| match subject {
+        Subject::Key(index) => row.key.get(index).cloned().unwrap_or(Value::Null),
+        Subject::Measure(_) => Value::Null,
+    };
+    let column = |name: &str| keyed(Subject::Key(view.key_names().position(|known| known == name).unwrap_or(usize::MAX)));
     in_range
-        && query.conditions.iter().all(|condition| {
-            let value = row.key.get(condition.key).unwrap_or(&Value::Null);
-            let named = |values: &[Option<String>]| values.iter().any(|wanted| wanted.as_deref() == text(value).as_deref());
-            match &condition.test {
-                Test::OneOf(values) => named(values),
-                Test::NoneOf(values) => !named(values),
-                Test::Set => !value.is_null(),
-            }
-        })
+        && query.conditions.rows.iter().all(|condition| condition.holds(&keyed))
+        && query.segments.iter().all(|segment| scalar::evaluate(segment, &column).value == Value::Boolean(true))
 }
 
-/// A value as filters compare it; nothing for NULL.
-fn text(value: &Value) -> Option<String> {
-    match json_of(value) {
-        Json::Null => None,
-        Json::String(text) => Some(text),
-        other => Some(other.to_string()),
-    }
-}
-
-fn key(view: &View, row: &Row, query: &Resolved) -> Vec<Value> {
+fn key(view: &View, row: &Row, query: &Resolved, clock: &Clock) -> Vec<Value> {
+    // In the zone's own time, as it is shown.
+    let local = |micros: i64| micros + clock.offset_micros(micros);
     let cell = |column: &Column| match column {
-        Column::Dimension { key, .. } => Some(row.key.get(*key).cloned().unwrap_or(Value::Null)),
-        Column::Time { granularity, .. } => Some(row.bucket(view).map_or(Value::Null, |bucket| Value::Timestamp(truncate(bucket, *granularity)))),
+        Column::Dimension { key, .. } => Some(match row.key.get(*key) {
+            Some(Value::Timestamp(micros)) => Value::Timestamp(local(*micros)),
+            other => other.cloned().unwrap_or(Value::Null),
+        }),
+        Column::Time { granularity, .. } => Some(row.bucket(view).map_or(Value::Null, |bucket| Value::Timestamp(truncate(local(bucket), *granularity)))),
         Column::Measure { .. } => None,
     };
     query.columns.iter().filter_map(cell).collect()
@@ -147,8 +164,9 @@ pub fn json_of(value: &Value) -> Json {
 pub fn answer(answerable: &Answerable, query: &Resolved, now_ms: i64) -> Json {
     let names: Vec<String> = query.columns.iter().map(Column::name).collect();
     let rows = rows(answerable, query);
-    let errors = errors(&names, &rows);
+    let errors = errors(&names, &rows.cells);
     let data: Vec<Json> = rows
+        .cells
         .into_iter()
         .map(|row| {
             let mut object = Map::new();
@@ -168,6 +186,9 @@ pub fn answer(answerable: &Answerable, query: &Resolved, now_ms: i64) -> Json {
         "annotation": annotation(&answerable.view, query),
         "lambda": lambda(answerable, now_ms),
     });
+    if query.total {
+        answer["total"] = json!(rows.total);
+    }
     if !errors.is_empty() {
         answer["errors"] = json!(errors);
     }
@@ -185,6 +206,21 @@ fn errors(names: &[String], rows: &[Vec<Value>]) -> Vec<Json> {
         }
     }
     errors
+}
+
+/// A name of the answer: the same for the same query over the same version and offsets.
+#[must_use]
+pub fn tag(answerable: &Answerable, query: &Resolved, media_type: &str) -> String {
+    let stands_on = json!([
+        query.echo,
+        query.range_micros,
+        answerable.view.fingerprint,
+        answerable.run,
+        answerable.offsets.iter().map(|(partition, offset)| (partition.0, offset.0)).collect::<Vec<_>>(),
+        media_type,
+    ]);
+    let hash = blake3::hash(stands_on.to_string().as_bytes()).to_hex();
+    format!("\"{}\"", hash.chars().take(32).collect::<String>())
 }
 
 /// Which offsets an answer covers, and on which version it stands.

@@ -8,6 +8,7 @@
 //! | [`query`] | a query, resolved against a view |
 //! | [`answer`] | a resolved query → rows |
 //! | [`status`] | where everything stands |
+//! | [`format`] | rows as JSON, CSV, NDJSON, Arrow, Parquet |
 //! | `http.rs` | the routes |
 //! | `problem.rs` | errors as clients see them |
 //!
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 pub mod answer;
+pub mod format;
 mod http;
 pub mod mirror;
 mod problem;

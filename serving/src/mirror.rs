@@ -81,6 +81,18 @@ impl Answerable {
         version.chain(self.live.iter().flat_map(|groups| groups.0.values()))
     }
 
+    /// The groups of each part of the version.
+    #[must_use]
+    pub fn part_counts(&self) -> BTreeMap<&str, usize> {
+        self.version.iter().flat_map(|version| &version.parts).map(|(name, part)| (name.as_str(), part.len())).collect()
+    }
+
+    /// The groups of each live epoch.
+    #[must_use]
+    pub fn live_counts(&self) -> Vec<usize> {
+        self.live.iter().map(|groups| groups.0.len()).collect()
+    }
+
     /// How many groups the version and the live rows hold.
     #[must_use]
     pub fn group_counts(&self) -> (usize, usize) {

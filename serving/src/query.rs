@@ -1,16 +1,24 @@
 //! A query in the vocabulary of Cube's REST API, resolved against one view.
 
-use anabranch_core::definition::{DataType, Granularity, View, error::nearest};
+use anabranch_core::definition::{DataType, Expr, Granularity, View, Width, error::nearest};
+use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-pub use self::range::shown;
+pub use self::{
+    filter::{Condition, Conditions, Subject},
+    range::{Clock, shown},
+};
 pub use crate::problem::Problem;
 
+mod filter;
+mod order;
 mod range;
 
 /// Rows of an answer without a limit.
 pub const DEFAULT_LIMIT: usize = 10_000;
+/// Ranges of one comparison.
+const MOST_COMPARED: usize = 16;
 /// The largest limit.
 pub const MAXIMUM_LIMIT: usize = 50_000;
 
@@ -24,15 +32,23 @@ pub struct Query {
     pub dimensions: Vec<String>,
     /// At most one: the view's time bucket.
     pub time_dimensions: Vec<TimeDimension>,
-    /// All must hold.
-    pub filters: Vec<Filter>,
+    /// Conditions that the view's definition names.
+    pub segments: Vec<String>,
+    /// All must hold: `{"member", "operator", "values"}`, or `{"or": […]}`, `{"and": […]}`.
+    pub filters: Vec<Json>,
     /// `{"member": "asc"}` or `[["member", "desc"]]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order: Option<Json>,
     /// At most [`MAXIMUM_LIMIT`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
-    /// Only UTC yet.
+    /// Rows that are left out at the beginning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<usize>,
+    /// Whether the answer says how many rows there are without limit and offset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<bool>,
+    /// An IANA zone; UTC without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
     /// Of a row view: one row of the answer for each record, also where the columns asked for are equal.
@@ -49,32 +65,31 @@ pub struct TimeDimension {
     /// To group by it; without one it only filters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub granularity: Option<String>,
-    /// A day, or first and last moment, both included.
+    /// A day, first and last moment, both included, or words: "last 7 days".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub date_range: Option<DateRange>,
+    /// Several ranges, each with an answer of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compare_date_range: Option<Vec<DateRange>>,
 }
 
 /// A range of time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum DateRange {
-    /// One day.
+    /// One day, or words.
     Day(String),
     /// Both ends included.
     Pair(Vec<String>),
 }
 
-/// A condition on a dimension.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Filter {
-    /// The dimension.
-    pub member: String,
-    /// `equals`, `notEquals` or `set`.
-    pub operator: String,
-    /// What it is compared with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub values: Option<Vec<Json>>,
+impl DateRange {
+    fn texts(&self) -> Vec<&str> {
+        match self {
+            Self::Day(text) => vec![text],
+            Self::Pair(texts) => texts.iter().map(String::as_str).collect(),
+        }
+    }
 }
 
 /// A column of the answer.
@@ -116,39 +131,27 @@ impl Column {
     }
 }
 
-/// A condition on the key at an index.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Condition {
-    /// The index in the row's key.
-    pub key: usize,
-    /// What must hold.
-    pub test: Test,
-}
-
-/// What a condition asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Test {
-    /// One of these; None is NULL.
-    OneOf(Vec<Option<String>>),
-    /// None of these; NULL passes unless it is named.
-    NoneOf(Vec<Option<String>>),
-    /// Not NULL.
-    Set,
-}
-
-/// A query against one view.
+/// A query that was checked against its view.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resolved {
     /// The columns: dimensions, time, measures.
     pub columns: Vec<Column>,
-    /// All must hold.
-    pub conditions: Vec<Condition>,
+    /// What must hold of rows, and of groups.
+    pub conditions: Conditions,
+    /// Conditions of the definition over the columns of a row.
+    pub segments: Vec<Expr>,
     /// First and last microsecond of the buckets' starts, both included.
     pub range_micros: Option<(i64, i64)>,
     /// Index of a column, and whether it descends.
     pub order: Vec<(usize, bool)>,
     /// Rows at most.
     pub limit: usize,
+    /// Rows left out at the beginning.
+    pub offset: usize,
+    /// Whether all rows are counted.
+    pub total: bool,
+    /// The zone in which times are truncated and shown.
+    pub zone: Tz,
     /// Whether each record is a row of its own.
     pub ungrouped: bool,
     /// The query as the answer echoes it: with defaults and resolved times.
@@ -161,7 +164,10 @@ pub struct Resolved {
 /// A [`Problem`] when there is none or more than one.
 pub fn view_name(query: &Query) -> Result<String, Problem> {
     let times = query.time_dimensions.iter().map(|time| &time.dimension);
-    let members = query.measures.iter().chain(&query.dimensions).chain(times).chain(query.filters.iter().map(|filter| &filter.member));
+    let members = query.measures.iter().chain(&query.dimensions).chain(times).chain(&query.segments);
+    let mut filtered = Vec::new();
+    query.filters.iter().for_each(|filter| members_of(filter, &mut filtered));
+    let members = members.map(String::as_str).chain(filtered);
     let mut names: Vec<&str> = members.filter_map(|member| member.split_once('.').map(|(view, _)| view)).collect();
     names.dedup();
     match names.as_slice() {
@@ -175,14 +181,49 @@ pub fn view_name(query: &Query) -> Result<String, Problem> {
     }
 }
 
-/// Checks a query against its view.
+/// The members that a filter names; how it is built is checked later.
+fn members_of<'a>(filter: &'a Json, members: &mut Vec<&'a str>) {
+    for key in ["member", "dimension"] {
+        members.extend(filter.get(key).and_then(Json::as_str));
+    }
+    for key in ["and", "or"] {
+        filter.get(key).and_then(Json::as_array).into_iter().flatten().for_each(|filter| members_of(filter, members));
+    }
+}
+
+/// The queries of `compareDateRange`, one for each range; nothing for a query without it.
+///
+/// # Errors
+/// A [`Problem`] when it stands beside a `dateRange`, or for more than one time dimension.
+pub fn compared(query: &Query) -> Result<Option<Vec<Query>>, Problem> {
+    let Some(ranges) = query.time_dimensions.iter().find_map(|time| time.compare_date_range.clone()) else { return Ok(None) };
+    let [time] = query.time_dimensions.as_slice() else {
+        return Err(Problem::bad_query("compare_date_range", "compareDateRange goes with one time dimension"));
+    };
+    if time.date_range.is_some() || ranges.is_empty() || ranges.len() > MOST_COMPARED {
+        return Err(Problem::bad_query("compare_date_range", format!("compareDateRange has 1 to {MOST_COMPARED} ranges, and no dateRange beside it")));
+    }
+    let one = |range: DateRange| {
+        let time = TimeDimension { date_range: Some(range), compare_date_range: None, ..time.clone() };
+        Query { time_dimensions: vec![time], ..query.clone() }
+    };
+    Ok(Some(ranges.into_iter().map(one).collect()))
+}
+
+/// Checks a query against its view; relative times count from `now_ms`.
 ///
 /// # Errors
 /// A [`Problem`] that names the member, operator or value and what is allowed.
-pub fn resolve(view: &View, query: &Query) -> Result<Resolved, Problem> {
-    if let Some(zone) = query.timezone.as_deref().filter(|zone| *zone != "UTC") {
-        return Err(Problem::bad_query("unknown_timezone", format!("timezone \"{zone}\" is not known yet; UTC is")));
-    }
+pub fn resolve(view: &View, query: &Query, now_ms: i64) -> Result<Resolved, Problem> {
+    let zone = match &query.timezone {
+        None => Tz::UTC,
+        Some(name) => name.parse().map_err(|_| {
+            let names = chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name());
+            Problem::bad_query("unknown_timezone", format!("unknown timezone \"{name}\"; {}", nearest(name, names)).trim_end_matches("; "))
+        })?,
+    };
+    let clock = Clock { now_ms, zone };
+    zone_fits(view, &clock)?;
     let ungrouped = query.ungrouped.unwrap_or(false);
     if ungrouped && !view.is_rows {
         let message = format!("the view \"{}\" keeps groups, not rows: ungrouped is for views without GROUP BY", view.name);
@@ -193,7 +234,7 @@ pub fn resolve(view: &View, query: &Query) -> Result<Resolved, Problem> {
         let (key, data_type) = dimension(view, member)?;
         columns.push(Column::Dimension { member: member.clone(), key, data_type });
     }
-    let (time, range_micros, echo_times) = time_dimension(view, query)?;
+    let (time, range_micros, echo_times) = time_dimension(view, query, &clock)?;
     columns.extend(time);
     for member in &query.measures {
         let index = view.measures.iter().position(|measure| format!("{}.{}", view.name, measure.name) == *member);
@@ -204,16 +245,22 @@ pub fn resolve(view: &View, query: &Query) -> Result<Resolved, Problem> {
     if columns.is_empty() {
         return Err(Problem::bad_query("empty_query", "the query asks for nothing; at least one measure, dimension, or time dimension with granularity"));
     }
-    let conditions = query.filters.iter().map(|filter| condition(view, filter)).collect::<Result<Vec<_>, _>>()?;
+    let conditions = filter::conditions(view, &query.filters, &clock)?;
+    if ungrouped && !conditions.groups.is_empty() {
+        return Err(Problem::bad_query("ungrouped", "rows that are not grouped have no measures to filter by"));
+    }
+    let segments = query.segments.iter().map(|segment| named_segment(view, segment)).collect::<Result<Vec<_>, _>>()?;
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
     if limit > MAXIMUM_LIMIT {
         return Err(Problem::bad_query("limit", format!("limit {limit} is above the maximum of {MAXIMUM_LIMIT}")));
     }
-    let order = order(query.order.as_ref(), &columns)?;
+    let order = order::resolve(query.order.as_ref(), &columns)?;
     let named: Vec<Json> =
         order.iter().filter_map(|(index, descends)| Some(serde_json::json!([columns.get(*index)?.name(), if *descends { "desc" } else { "asc" }]))).collect();
-    let echo = Query { order: Some(Json::Array(named)), limit: Some(limit), timezone: Some("UTC".to_owned()), time_dimensions: echo_times, ..query.clone() };
-    Ok(Resolved { columns, conditions, range_micros, order, limit, ungrouped, echo })
+    let echo =
+        Query { order: Some(Json::Array(named)), limit: Some(limit), timezone: Some(zone.name().to_owned()), time_dimensions: echo_times, ..query.clone() };
+    let (offset, total) = (query.offset.unwrap_or(0), query.total.unwrap_or(false));
+    Ok(Resolved { columns, conditions, segments, range_micros, order, limit, offset, total, zone, ungrouped, echo })
 }
 
 fn unknown(kind: &str, member: &str, names: &[String]) -> Problem {
@@ -233,7 +280,7 @@ fn dimension(view: &View, member: &str) -> Result<(usize, DataType), Problem> {
 
 type ResolvedTime = (Option<Column>, Option<(i64, i64)>, Vec<TimeDimension>);
 
-fn time_dimension(view: &View, query: &Query) -> Result<ResolvedTime, Problem> {
+fn time_dimension(view: &View, query: &Query, clock: &Clock) -> Result<ResolvedTime, Problem> {
     let [time] = query.time_dimensions.as_slice() else {
         if query.time_dimensions.is_empty() {
             return Ok((None, None, Vec::new()));
@@ -263,75 +310,37 @@ fn time_dimension(view: &View, query: &Query) -> Result<ResolvedTime, Problem> {
             Some(Column::Time { member: name, granularity })
         }
     };
-    let range = time.date_range.as_ref().map(range::range).transpose()?;
-    let echo = TimeDimension { date_range: range.map(|(start, end)| DateRange::Pair(vec![shown(start), shown(end)])), ..time.clone() };
+    let range = time.date_range.as_ref().map(|range| range::resolve(&range.texts(), clock)).transpose()?;
+    let echo = TimeDimension { date_range: range.map(|(start, end)| DateRange::Pair(vec![clock.shown(start), clock.shown(end)])), ..time.clone() };
     Ok((column, range, vec![echo]))
 }
 
-fn condition(view: &View, filter: &Filter) -> Result<Condition, Problem> {
-    let is_measure = view.measures.iter().any(|measure| format!("{}.{}", view.name, measure.name) == filter.member);
-    if is_measure {
-        return Err(Problem::bad_query("measure_filter", format!("\"{}\" is a measure; filters act on dimensions", filter.member)));
-    }
-    let (key, _) = dimension(view, &filter.member)?;
-    let text = |value: &Json| match value {
-        Json::Null => None,
-        Json::String(text) => Some(text.clone()),
-        other => Some(other.to_string()),
-    };
-    let values = || match filter.values.as_deref() {
-        Some(values) if !values.is_empty() => Ok(values.iter().map(text).collect()),
-        _ => Err(Problem::bad_query("filter_values", format!("the filter \"{}\" on \"{}\" needs values", filter.operator, filter.member))),
-    };
-    let test = match filter.operator.as_str() {
-        "equals" => Test::OneOf(values()?),
-        "notEquals" => Test::NoneOf(values()?),
-        "set" => Test::Set,
-        other => {
-            return Err(Problem::bad_query(
-                "unknown_operator",
-                format!("unknown operator \"{other}\" on \"{}\"; one of equals, notEquals, set", filter.member),
-            ));
-        }
-    };
-    Ok(Condition { key, test })
+/// A segment of the view, by its name.
+fn named_segment(view: &View, name: &str) -> Result<Expr, Problem> {
+    let names: Vec<String> = view.segments.keys().map(|segment| format!("{}.{segment}", view.name)).collect();
+    let segment = name.strip_prefix(&view.name).and_then(|rest| rest.strip_prefix('.')).and_then(|rest| view.segments.get(rest));
+    segment.map(|segment| segment.condition.clone()).ok_or_else(|| unknown("segment", name, &names))
 }
 
-/// Default: time ascending, else the first measure descending, else the first dimension ascending.
-fn order(order: Option<&Json>, columns: &[Column]) -> Result<Vec<(usize, bool)>, Problem> {
-    let bad = || Problem::bad_query("order", "order is {\"member\": \"asc\"} or [[\"member\", \"desc\"]]");
-    let pairs: Vec<(String, String)> = match order {
-        None => {
-            let time = columns.iter().position(|column| matches!(column, Column::Time { .. }));
-            let measure = columns.iter().position(|column| matches!(column, Column::Measure { .. }));
-            return Ok(vec![time.map(|index| (index, false)).or(measure.map(|index| (index, true))).unwrap_or((0, false))]);
-        }
-        Some(Json::Object(members)) => {
-            members.iter().map(|(member, direction)| Some((member.clone(), direction.as_str()?.to_owned()))).collect::<Option<_>>().ok_or_else(bad)?
-        }
-        Some(Json::Array(pairs)) => pairs
-            .iter()
-            .map(|pair| match pair.as_array()?.as_slice() {
-                [member, direction] => Some((member.as_str()?.to_owned(), direction.as_str()?.to_owned())),
-                _ => None,
-            })
-            .collect::<Option<_>>()
-            .ok_or_else(bad)?,
-        Some(_) => return Err(bad()),
+/// A zone in which the borders of the view's buckets are no borders cannot be answered: a day of UTC is no day there.
+fn zone_fits(view: &View, clock: &Clock) -> Result<(), Problem> {
+    let Some(bucket) = view.bucket.as_ref().filter(|_| clock.zone != Tz::UTC) else { return Ok(()) };
+    let width = match bucket.width {
+        Width::Exact => return Ok(()),
+        Width::Calendar(Granularity::Second) => 1_000_000,
+        Width::Calendar(Granularity::Minute) => 60_000_000,
+        Width::Calendar(Granularity::Hour) => 3_600_000_000,
+        Width::Calendar(_) => i64::MAX,
+        Width::Every { micros, .. } => micros,
     };
-    let mut resolved = Vec::new();
-    for (member, direction) in pairs {
-        let plain = |column: &Column| matches!(column, Column::Time { member: name, .. } if *name == member);
-        let index = columns.iter().position(|column| column.name() == member || plain(column));
-        let names: Vec<String> = columns.iter().map(Column::name).collect();
-        let index = index.ok_or_else(|| unknown("order member", &member, &names))?;
-        match direction.as_str() {
-            "asc" => resolved.push((index, false)),
-            "desc" => resolved.push((index, true)),
-            other => return Err(Problem::bad_query("order", format!("unknown direction \"{other}\" of \"{member}\"; asc or desc"))),
-        }
+    // Its distance from UTC in winter and in summer of this year and of ten years ago: a zone changes by laws, seldom.
+    const HALF_YEAR: i64 = 15_778_800_000_000;
+    let fits = |half_years: i64| clock.offset_micros(clock.now_ms * 1000 - half_years * HALF_YEAR) % width == 0;
+    if [0, 1, 20, 21].into_iter().all(fits) {
+        return Ok(());
     }
-    Ok(resolved)
+    let message = format!("timezone \"{}\" does not fall on the buckets of \"{}\", which are {} of UTC", clock.zone.name(), view.name, bucket.width);
+    Err(Problem::bad_query("timezone_buckets", message))
 }
 
 #[cfg(test)]

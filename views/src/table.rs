@@ -224,7 +224,10 @@ pub fn from_batch(view: &View, batch: &RecordBatch) -> Result<Vec<Row>, TableErr
 }
 
 /// A column of values.
-pub(crate) fn array(name: &str, column_type: ColumnType, values: &[Value]) -> Result<ArrayRef, TableError> {
+///
+/// # Errors
+/// [`TableError`] when a value is of another type.
+pub fn array(name: &str, column_type: ColumnType, values: &[Value]) -> Result<ArrayRef, TableError> {
     let wrong = || TableError::Column(name.to_owned());
     macro_rules! build {
         ($builder:expr, $pattern:pat => $value:expr) => {{

@@ -75,6 +75,11 @@ impl Mistake {
         self
     }
 
+    /// What is wrong, with what is allowed.
+    pub(super) fn message(&self) -> String {
+        self.help.as_ref().map_or_else(|| self.message.clone(), |help| format!("{}; {help}", self.message))
+    }
+
     /// Names the nearest of the allowed names, or lists them when none is near.
     pub(super) fn nearest<'a>(self, name: &str, allowed: impl IntoIterator<Item = &'a str>) -> Self {
         let help = nearest(name, allowed);

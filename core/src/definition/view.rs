@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 
 use sqlparser::{
-    ast::{CreateTableOptions, CreateView, Expr as SqlExpr, GroupByExpr, Select, SelectItem, SetExpr, Spanned, Value},
+    ast::{CreateTableOptions, CreateView, Expr as SqlExpr, GroupByExpr, Ident, Select, SelectItem, SetExpr, Spanned, Value},
+    dialect::GenericDialect,
+    parser::Parser,
     tokenizer::Span,
 };
 
 use super::{
     Accumulator, AccumulatorKind, Bucket, DECODE_ERROR, DataType, Dimension, Expr, Fingerprint, Formula, Granularity, KAFKA_OFFSET, KAFKA_PARTITION,
-    KAFKA_TIMESTAMP, Measure, Source, View, Width,
+    KAFKA_TIMESTAMP, Measure, Segment, Source, View, Width,
     aggregate::{self, DISTINCT_LIMIT, condition_of},
     error::Mistake,
     options::{Options, name_parts},
-    scalar,
+    scalar::{self, Scope},
     source::{identifier, object_name},
     tables::Tables,
 };
@@ -21,7 +23,7 @@ use super::{
 /// The measure of every row view.
 const ROW_COUNT: &str = "count";
 /// What the WITH of a view may hold.
-const OPTIONS: [&str; 1] = ["distinct_limit.*"];
+const OPTIONS: [&str; 2] = ["distinct_limit.*", "segment.*"];
 /// What `distinct_limit` may be: the values of one group are one cell of a table.
 const LARGEST_DISTINCT_LIMIT: usize = 100_000;
 
@@ -31,6 +33,7 @@ fn empty(name: String, source: &Source, sql: String) -> View {
         name,
         comment: None,
         column_comments: BTreeMap::new(),
+        segments: BTreeMap::new(),
         fingerprint: Fingerprint(String::new()),
         source: source.clone(),
         joins: Vec::new(),
@@ -90,7 +93,8 @@ pub(super) fn compile(definition: &CreateView, sources: &BTreeMap<String, Source
     let has_groups = !matches!(&select.group_by, GroupByExpr::Expressions(expressions, _) if expressions.is_empty());
     let has_aggregates = items.iter().any(|item| aggregate::is_over_groups(item.expression));
     view.is_rows = !has_groups && !has_aggregates;
-    let limits = distinct_limits(definition, &items)?;
+    let options = options(definition)?;
+    let limits = distinct_limits(&options, &items)?;
     if view.is_rows {
         if view.source.files.is_none() {
             for name in [KAFKA_PARTITION, KAFKA_OFFSET] {
@@ -115,22 +119,23 @@ pub(super) fn compile(definition: &CreateView, sources: &BTreeMap<String, Source
         }
     }
     check_names(&items, &view)?;
+    view.segments = segments(&options, &view)?;
     view.fingerprint = fingerprint(&view);
     Ok(view)
 }
 
+/// What stands in the WITH of a view.
+fn options(definition: &CreateView) -> Result<Options, Mistake> {
+    let span = definition.name.span();
+    match &definition.options {
+        CreateTableOptions::None => Options::read(&[], &OPTIONS, span),
+        CreateTableOptions::With(list) | CreateTableOptions::Options(list) => Options::read(list, &OPTIONS, span),
+        other => Err(Mistake::new("bad_option", span, format!("\"{other}\" is not known here")).help("WITH (\"distinct_limit.measure\" = '5000')")),
+    }
+}
+
 /// `WITH ("distinct_limit.measure" = '5000')`.
-fn distinct_limits(definition: &CreateView, items: &[Item<'_>]) -> Result<BTreeMap<String, usize>, Mistake> {
-    let list = match &definition.options {
-        CreateTableOptions::None => return Ok(BTreeMap::new()),
-        CreateTableOptions::With(list) | CreateTableOptions::Options(list) => list,
-        other => {
-            return Err(
-                Mistake::new("bad_option", definition.name.span(), format!("\"{other}\" is not known here")).help("WITH (\"distinct_limit.measure\" = '5000')")
-            );
-        }
-    };
-    let options = Options::read(list, &OPTIONS, definition.name.span())?;
+fn distinct_limits(options: &Options, items: &[Item<'_>]) -> Result<BTreeMap<String, usize>, Mistake> {
     let mut limits = BTreeMap::new();
     for (measure, value, span) in options.starting("distinct_limit.") {
         if !items.iter().any(|item| item.name == measure) {
@@ -143,6 +148,42 @@ fn distinct_limits(definition: &CreateView, items: &[Item<'_>]) -> Result<BTreeM
         limits.insert(measure.to_owned(), limit);
     }
     Ok(limits)
+}
+
+/// `WITH ("segment.red" = 'status_color = ''Red''')`.
+fn segments(options: &Options, view: &View) -> Result<BTreeMap<String, Segment>, Mistake> {
+    let mut segments = BTreeMap::new();
+    for (name, sql, span) in options.starting("segment.") {
+        let wrong = |error: &dyn std::fmt::Display| {
+            let message = format!("the segment \"{name}\" is no condition: {error}");
+            Mistake::new("segment", span, message).help("over the columns of the view, as in 'status_color = ''Red'''")
+        };
+        let parsed = Parser::new(&GenericDialect {}).try_with_sql(sql).and_then(|mut parser| parser.parse_expr()).map_err(|error| wrong(&error))?;
+        let condition = scalar::compile(&parsed, &mut Keys { view, span }).map_err(|mistake| wrong(&mistake.message()))?;
+        if condition.data_type != DataType::Boolean {
+            return Err(wrong(&condition.data_type));
+        }
+        segments.insert(name.to_owned(), Segment { sql: sql.to_owned(), condition });
+    }
+    Ok(segments)
+}
+
+/// The scope of a segment: the key columns of its view.
+struct Keys<'a> {
+    view: &'a View,
+    span: Span,
+}
+
+impl Scope for Keys<'_> {
+    fn column(&self, _: Option<&Ident>, name: &Ident) -> Result<Expr, Mistake> {
+        let column = identifier(name)?;
+        let bucket = self.view.bucket.iter().map(|bucket| (bucket.name.as_str(), DataType::Timestamp));
+        let mut keys = bucket.chain(self.view.dimensions.iter().map(|dimension| (dimension.name.as_str(), dimension.expression.data_type)));
+        match keys.find(|(known, _)| *known == column) {
+            Some((_, data_type)) => Ok(Expr::column(&column, data_type)),
+            None => Err(Mistake::new("segment", self.span, format!("unknown column \"{column}\"")).nearest(&column, self.view.key_names())),
+        }
+    }
 }
 
 fn select(definition: &CreateView) -> Result<&Select, Mistake> {

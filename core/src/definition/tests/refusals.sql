@@ -222,3 +222,9 @@ CREATE TABLE t (a TEXT, b BIGINT GENERATED ALWAYS AS (lower(a)) STORED) WITH (co
 CREATE TABLE t (a TEXT) WITH (connector = 'kafka', topic = 't', format = 'json', event_time = 'a');
 -- timestamp_format
 CREATE TABLE t (a TIMESTAMP) WITH (connector = 'kafka', topic = 't', format = 'json', timestamp_format = 'epoch_ns');
+-- segment
+CREATE MATERIALIZED VIEW v WITH ("segment.red" = 'kind = ') AS SELECT kind, count(*) AS n FROM events GROUP BY 1;
+-- segment
+CREATE MATERIALIZED VIEW v WITH ("segment.red" = 'knd = ''a''') AS SELECT kind, count(*) AS n FROM events GROUP BY 1;
+-- segment
+CREATE MATERIALIZED VIEW v WITH ("segment.red" = 'lower(kind)') AS SELECT kind, count(*) AS n FROM events GROUP BY 1;
