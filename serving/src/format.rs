@@ -151,7 +151,8 @@ fn batch(view: &View, query: &Resolved, rows: &Rows, lambda: &Json) -> Result<Re
             }
         };
         // A cell without a value is NULL here, too; the header names none.
-        let cells: Vec<Value> = rows.cells.iter().map(|row| row.get(index).filter(|cell| !matches!(cell, Value::Error(_))).cloned().unwrap_or(Value::Null)).collect();
+        let cells: Vec<Value> =
+            rows.cells.iter().map(|row| row.get(index).filter(|cell| !matches!(cell, Value::Error(_))).cloned().unwrap_or(Value::Null)).collect();
         let array = table::array(&column.name(), ColumnType::Sql(data_type), &cells)?;
         let mut field = Field::new(column.name(), array.data_type().clone(), true);
         if let Some(exactness) = exactness {

@@ -1,0 +1,276 @@
+//! Queries: answered, dry-run, explained.
+#![expect(clippy::indexing_slicing, reason = "members of JSON objects made here, or a missing one is NULL")]
+
+use std::sync::Arc;
+
+use anabranch_process::clock;
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{RawQuery, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, get},
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value as Json_, json};
+use tracing::error;
+
+use super::App;
+use crate::{
+    answer,
+    format::{self, Format},
+    mirror::{Answerable, ViewState},
+    problem::Problem,
+    query::{self, Query, Resolved},
+};
+
+/// Queries of one request.
+const MOST_BLENDED: usize = 16;
+
+/// What a POST holds; GET has the same as parameters.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LoadRequest {
+    query: Json_,
+    query_type: Option<String>,
+    /// By the header Accept.
+    #[serde(skip)]
+    format: Format,
+    /// The answers that the client has.
+    #[serde(skip)]
+    known: Option<String>,
+}
+
+impl LoadRequest {
+    fn with(mut self, headers: &HeaderMap) -> Result<Self, Problem> {
+        self.format = Format::wanted(headers)?;
+        self.known = headers.get(header::IF_NONE_MATCH).and_then(|tags| tags.to_str().ok()).map(str::to_owned);
+        Ok(self)
+    }
+
+    /// Whether the client has that answer.
+    fn has(&self, tag: &str) -> bool {
+        self.known.as_deref().is_some_and(|tags| tags.split(',').any(|known| known.trim().trim_start_matches("W/") == tag))
+    }
+}
+
+fn parse<T: DeserializeOwned>(json: Json_) -> Result<T, Problem> {
+    serde_json::from_value(json).map_err(|error| Problem::bad_query("bad_query", format!("Invalid query format: {error}")))
+}
+
+pub(super) type Handler<T> = fn(&App, &LoadRequest) -> Result<T, Problem>;
+
+/// A route of queries: GET with the query as a parameter, POST with it as the body, as Cube's clients choose by length.
+pub(super) fn of_query<T: IntoResponse + 'static>(handler: Handler<T>) -> MethodRouter<App> {
+    let by_get = move |State(app): State<App>, headers: HeaderMap, RawQuery(parameters): RawQuery| async move {
+        handler(&app, &from_url(&parameters.unwrap_or_default())?.with(&headers)?)
+    };
+    let by_post = move |State(app): State<App>, headers: HeaderMap, body: Bytes| async move { handler(&app, &from_body(&body)?.with(&headers)?) };
+    get(by_get).post(by_post)
+}
+
+fn from_url(parameters: &str) -> Result<LoadRequest, Problem> {
+    let parameter = |name: &str| url_pairs(parameters).into_iter().find(|(key, _)| key == name).map(|(_, value)| value);
+    let text = parameter("query").ok_or_else(|| Problem::bad_query("bad_query", "the parameter query is missing: ?query={…}"))?;
+    let query = serde_json::from_str(&text).map_err(|error| Problem::bad_query("bad_query", format!("Invalid query format: {error}")))?;
+    Ok(LoadRequest { query, query_type: parameter("queryType"), format: Format::Json, known: None })
+}
+
+fn from_body(body: &[u8]) -> Result<LoadRequest, Problem> {
+    let json: Json_ = serde_json::from_slice(body).map_err(|error| Problem::bad_query("bad_query", format!("the body is not JSON: {error}")))?;
+    // The query itself is taken too: shorter for people with curl.
+    if json.get("query").is_some() { parse(json) } else { Ok(LoadRequest { query: json, query_type: None, format: Format::Json, known: None }) }
+}
+
+/// The queries of a request: one, several to be blended, or one for each range of a comparison.
+struct Asked {
+    kind: &'static str,
+    queries: Vec<Query>,
+}
+
+fn asked(request: &LoadRequest) -> Result<Asked, Problem> {
+    // Cube's clients send the query as a string, too.
+    let json = match &request.query {
+        Json_::String(text) => serde_json::from_str(text).map_err(|error| Problem::bad_query("bad_query", format!("Invalid query format: {error}")))?,
+        other => other.clone(),
+    };
+    if let Json_::Array(list) = json {
+        if list.is_empty() || list.len() > MOST_BLENDED {
+            return Err(Problem::bad_query("blending", format!("a list of queries has 1 to {MOST_BLENDED}")));
+        }
+        return Ok(Asked { kind: "blendingQuery", queries: list.into_iter().map(parse).collect::<Result<_, _>>()? });
+    }
+    let query: Query = parse(json)?;
+    Ok(match query::compared(&query)? {
+        Some(queries) => Asked { kind: "compareDateRangeQuery", queries },
+        None => Asked { kind: "regularQuery", queries: vec![query] },
+    })
+}
+
+/// The view of a query, and what it asks of it.
+fn resolved(app: &App, query: &Query, now_ms: i64) -> Result<(ViewState, Resolved), Problem> {
+    let name = query::view_name(query)?;
+    let views = app.mirror.views();
+    let Some(state) = views.get(&name) else {
+        app.mirror.ready().map_err(|reason| Problem::unavailable("not_ready", reason))?;
+        let help = anabranch_core::definition::error::nearest(&name, views.keys().map(String::as_str));
+        return Err(Problem::bad_query("unknown_view", format!("unknown view \"{name}\"; {help}").trim_end_matches("; ")));
+    };
+    Ok((state.clone(), query::resolve(state.view(), query, now_ms)?))
+}
+
+fn answerable(state: &ViewState) -> Result<&Arc<Answerable>, Problem> {
+    let name = &state.view().name;
+    match state {
+        ViewState::Ready(answerable) => Ok(answerable),
+        ViewState::BeingBuilt(_) => {
+            Err(Problem::unavailable("being_built", format!("the view \"{name}\" is being built: its history is read from the archive; see /v1/status")))
+        }
+    }
+}
+
+pub(super) fn load(app: &App, request: &LoadRequest) -> Result<Response, Problem> {
+    let Asked { kind, queries } = asked(request)?;
+    let now_ms = clock::now_ms();
+    if let ([query], true) = (queries.as_slice(), kind == "regularQuery") {
+        let (state, resolved) = resolved(app, query, now_ms)?;
+        let answerable = answerable(&state)?;
+        let tag = answer::tag(answerable, &resolved, request.format.media_type());
+        if request.has(&tag) {
+            return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
+        }
+        if request.format != Format::Json {
+            return encoded(request.format, answerable, &resolved, now_ms, tag);
+        }
+        let mut response = as_json(app, kind, &queries, request, now_ms)?;
+        response.headers_mut().extend([(header::ETAG, HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("\"\"")))]);
+        return Ok(response);
+    }
+    if request.format != Format::Json {
+        return Err(Problem::bad_query("several_answers", "several queries are answered as JSON alone"));
+    }
+    as_json(app, kind, &queries, request, now_ms)
+}
+
+/// The rows in a format that has no room for more; what they cover is in a header.
+fn encoded(format: Format, answerable: &Answerable, query: &Resolved, now_ms: i64, tag: String) -> Result<Response, Problem> {
+    let rows = answer::rows(answerable, query);
+    let lambda = answer::lambda(answerable, now_ms);
+    let content = format::encode(format, &answerable.view, query, &rows, &lambda).map_err(|cause| {
+        error!(error = format!("{cause:#}"), "could not encode an answer");
+        Problem { status: StatusCode::INTERNAL_SERVER_ERROR, code: "encoding", detail: "the answer could not be encoded".to_owned() }
+    })?;
+    let mut response = ([(header::CONTENT_TYPE, format.media_type().to_owned()), (header::ETAG, tag)], content).into_response();
+    if let Some(value) = format::lambda_header(&lambda) {
+        response.headers_mut().insert("anabranch-lambda", value);
+    }
+    Ok(response)
+}
+
+fn as_json(app: &App, kind: &'static str, queries: &[Query], request: &LoadRequest, now_ms: i64) -> Result<Response, Problem> {
+    let mut results = Vec::new();
+    let mut echoes = Vec::new();
+    for query in queries {
+        let (state, resolved) = resolved(app, query, now_ms)?;
+        let answerable = answerable(&state)?;
+        let mut result = answer::answer(answerable, &resolved, now_ms);
+        let time = chrono::DateTime::from_timestamp_millis(answerable.refreshed_ms).map(|time| time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string());
+        result["lastRefreshTime"] = json!(time);
+        mark(kind, &resolved, &mut result);
+        results.push(result);
+        echoes.push(resolved.echo);
+    }
+    if request.query_type.as_deref() != Some("multi") && kind == "regularQuery" {
+        return Ok(Json(results.swap_remove(0)).into_response());
+    }
+    for result in &mut results {
+        if result["total"].is_null() {
+            result["total"] = Json_::Null;
+        }
+    }
+    let pivot = pivot_query(kind, &echoes);
+    Ok(Json(json!({"queryType": kind, "slowQuery": false, "results": results, "pivotQuery": pivot})).into_response())
+}
+
+/// What rows of several answers are told apart by.
+fn mark(kind: &str, query: &Resolved, result: &mut Json_) {
+    let Some(time) = query.echo.time_dimensions.first() else { return };
+    let range = json!(time.date_range);
+    for row in result["data"].as_array_mut().into_iter().flatten() {
+        match kind {
+            "compareDateRangeQuery" => {
+                row["compareDateRange"] = json!(format!("{} - {}", range[0].as_str().unwrap_or_default(), range[1].as_str().unwrap_or_default()));
+            }
+            "blendingQuery" => {
+                if let Some(granularity) = &time.granularity {
+                    row[format!("time.{granularity}")] = row[format!("{}.{granularity}", time.dimension)].clone();
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// By which query Cube's clients pivot the rows.
+fn pivot_query(kind: &str, echoes: &[Query]) -> Json_ {
+    let mut pivot = json!(echoes.first());
+    match kind {
+        "compareDateRangeQuery" => {
+            let dimensions: Vec<Json_> = [json!("compareDateRange")].into_iter().chain(pivot["dimensions"].as_array().into_iter().flatten().cloned()).collect();
+            pivot["dimensions"] = json!(dimensions);
+        }
+        "blendingQuery" => {
+            let all = |members: fn(&Query) -> &Vec<String>| echoes.iter().flat_map(members).collect::<Vec<_>>();
+            let granularity = echoes.iter().find_map(|query| query.time_dimensions.first()?.granularity.clone());
+            pivot = json!({
+                "measures": all(|query| &query.measures), "dimensions": all(|query| &query.dimensions),
+                "timeDimensions": [{"dimension": "time", "granularity": granularity}],
+            });
+        }
+        _ => {}
+    }
+    pivot["queryType"] = json!(kind);
+    pivot
+}
+
+/// What a query means, without its answer.
+pub(super) fn dry_run(app: &App, request: &LoadRequest) -> Result<Json<Json_>, Problem> {
+    let Asked { kind, queries } = asked(request)?;
+    let now_ms = clock::now_ms();
+    let echoes = queries.iter().map(|query| Ok(resolved(app, query, now_ms)?.1.echo)).collect::<Result<Vec<_>, Problem>>()?;
+    let orders: Vec<Json_> = echoes
+        .iter()
+        .map(|query| {
+            let pairs = query.order.as_ref().and_then(Json_::as_array).into_iter().flatten();
+            Json_::Object(pairs.filter_map(|pair| Some((pair[0].as_str()?.to_owned(), pair[1].clone()))).collect())
+        })
+        .collect();
+    let pivot = pivot_query(kind, &echoes);
+    let nothing: Vec<Json_> = echoes.iter().map(|_| Json_::Null).collect();
+    Ok(Json(json!({"queryType": kind, "normalizedQueries": echoes, "pivotQuery": pivot, "queryOrder": orders, "transformedQueries": nothing})))
+}
+
+/// From what an answer would be made: version, parts, live groups; nothing is computed.
+pub(super) fn explain(app: &App, request: &LoadRequest) -> Result<Json<Json_>, Problem> {
+    let Asked { queries, .. } = asked(request)?;
+    let now_ms = clock::now_ms();
+    let mut explained = Vec::new();
+    for query in &queries {
+        let (state, resolved) = resolved(app, query, now_ms)?;
+        let view = state.view();
+        let stands_on = answerable(&state).ok().map(
+            |answerable| json!({"lambda": answer::lambda(answerable, now_ms), "parts": answerable.part_counts(), "live_epochs": answerable.live_counts()}),
+        );
+        explained.push(json!({
+            "view": view.name, "fingerprint": view.fingerprint, "definition": view.sql, "query": resolved.echo,
+            "scans": "all groups of the parts and of the live epochs", "stands_on": stands_on,
+        }));
+    }
+    Ok(Json(json!({ "queries": explained })))
+}
+
+/// `a=b&c=d`, form-urlencoded.
+fn url_pairs(text: &str) -> Vec<(String, String)> {
+    serde_urlencoded::from_str(text).unwrap_or_default()
+}
