@@ -249,6 +249,13 @@ def archive_files(stage: Stage, scene: Scene):
     return sum(1 for line in open(stage.servers / "namenode-audit.log") if f"/{scene.name}/" in line and "cmd=rename" in line and "allowed=true" in line)
 
 
+def language(stage: Stage):
+    """What decoding, joins and distinct counts cost, without any server."""
+    run = ["cargo", "bench", "--workspace", "--locked", "--bench", "language"]
+    printed = subprocess.run(run, capture_output=True, text=True, check=True, cwd=pathlib.Path(__file__).parent.parent)
+    return json.loads(printed.stdout.strip().splitlines()[-1])
+
+
 def ratios(results):
     """The aims of the design beside what was measured, where both sides ran."""
     found = {}

@@ -33,6 +33,7 @@ SECTIONS = {
     "second_view": layers.second_view,
     "memory": layers.memory,
     "incremental": layers.incremental,
+    "language": layers.language,
     "latency": latency.visible,
     "many_groups": latency.many_groups,
     "bursts": latency.bursts,

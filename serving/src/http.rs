@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `http/load.rs` | `/v1/load`, `/v1/dry-run`, `/v1/explain` |
 //! | `http/meta.rs` | `/v1/meta` |
+//! | `http/stream.rs` | `/v1/stream` |
 
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use crate::{mirror::Mirror, problem::Problem, status};
 
 mod load;
 mod meta;
+mod stream;
 
 /// A query is a few kilobytes.
 const BODY_LIMIT_BYTES: usize = 1024 * 1024;
@@ -42,6 +44,7 @@ pub(crate) fn routes(mirror: Mirror, settings: Settings) -> Router {
         .route("/v1/load", of_query(load))
         .route("/v1/dry-run", of_query(dry_run))
         .route("/v1/explain", of_query(explain))
+        .route("/v1/stream", get(stream::stream))
         .route("/v1/meta", get(read_meta).post(read_meta))
         .route("/v1/status", get(read_status))
         .route("/healthz", get(|| async { Json(json!({"health": "HEALTH"})) }))
@@ -50,7 +53,7 @@ pub(crate) fn routes(mirror: Mirror, settings: Settings) -> Router {
             Problem {
                 status: StatusCode::NOT_FOUND,
                 code: "unknown_route",
-                detail: "unknown route; /v1/load, /v1/dry-run, /v1/explain, /v1/meta, /v1/status, /healthz, /readyz".to_owned(),
+                detail: "unknown route; /v1/load, /v1/dry-run, /v1/explain, /v1/stream, /v1/meta, /v1/status, /healthz, /readyz".to_owned(),
             }
         })
         .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))

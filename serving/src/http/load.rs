@@ -70,8 +70,13 @@ pub(super) fn of_query<T: IntoResponse + 'static>(handler: Handler<T>) -> Method
     get(by_get).post(by_post)
 }
 
-fn from_url(parameters: &str) -> Result<LoadRequest, Problem> {
-    let parameter = |name: &str| url_pairs(parameters).into_iter().find(|(key, _)| key == name).map(|(_, value)| value);
+/// A parameter of the URL.
+pub(super) fn parameter(parameters: &str, name: &str) -> Option<String> {
+    url_pairs(parameters).into_iter().find(|(key, _)| key == name).map(|(_, value)| value)
+}
+
+pub(super) fn from_url(parameters: &str) -> Result<LoadRequest, Problem> {
+    let parameter = |name: &str| parameter(parameters, name);
     let text = parameter("query").ok_or_else(|| Problem::bad_query("bad_query", "the parameter query is missing: ?query={…}"))?;
     let query = serde_json::from_str(&text).map_err(|error| Problem::bad_query("bad_query", format!("Invalid query format: {error}")))?;
     Ok(LoadRequest { query, query_type: parameter("queryType"), format: Format::Json, known: None })
@@ -84,12 +89,12 @@ fn from_body(body: &[u8]) -> Result<LoadRequest, Problem> {
 }
 
 /// The queries of a request: one, several to be blended, or one for each range of a comparison.
-struct Asked {
+pub(super) struct Asked {
     kind: &'static str,
-    queries: Vec<Query>,
+    pub(super) queries: Vec<Query>,
 }
 
-fn asked(request: &LoadRequest) -> Result<Asked, Problem> {
+pub(super) fn asked(request: &LoadRequest) -> Result<Asked, Problem> {
     // Cube's clients send the query as a string, too.
     let json = match &request.query {
         Json_::String(text) => serde_json::from_str(text).map_err(|error| Problem::bad_query("bad_query", format!("Invalid query format: {error}")))?,
@@ -109,7 +114,7 @@ fn asked(request: &LoadRequest) -> Result<Asked, Problem> {
 }
 
 /// The view of a query, and what it asks of it.
-fn resolved(app: &App, query: &Query, now_ms: i64) -> Result<(ViewState, Resolved), Problem> {
+pub(super) fn resolved(app: &App, query: &Query, now_ms: i64) -> Result<(ViewState, Resolved), Problem> {
     let name = query::view_name(query)?;
     let views = app.mirror.views();
     let Some(state) = views.get(&name) else {
@@ -120,7 +125,7 @@ fn resolved(app: &App, query: &Query, now_ms: i64) -> Result<(ViewState, Resolve
     Ok((state.clone(), query::resolve(state.view(), query, now_ms)?))
 }
 
-fn answerable(state: &ViewState) -> Result<&Arc<Answerable>, Problem> {
+pub(super) fn answerable(state: &ViewState) -> Result<&Arc<Answerable>, Problem> {
     let name = &state.view().name;
     match state {
         ViewState::Ready(answerable) => Ok(answerable),
