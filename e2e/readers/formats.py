@@ -30,7 +30,7 @@ elif form == "parquet":
     table = pyarrow.parquet.read_table(io.BytesIO(content))
     metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items() if key != b"ARROW:schema"}
     found = rows(table)
-    assert duckdb.sql(f"SELECT count(*) FROM '{path}'").fetchone()[0] == len(found)
+    assert duckdb.sql(f"SELECT count(*) FROM '{path}'").fetchall()[0][0] == len(found)
 elif form == "csv":
     found = rows(duckdb.sql(f"SELECT * FROM read_csv('{path}', header = true, all_varchar = true)").arrow().read_all())
 else:
