@@ -103,6 +103,8 @@ async fn leave_out(client: &mut Client, source: &str, fingerprint: &Fingerprint)
 /// Makes one epoch of two closed ones; false when no two can be.
 async fn fold_epochs(client: &mut Client, source: &str) -> Result<bool> {
     let transaction = client.transaction().await?;
+    // The new epoch's row needs this lock; taken after the next one it would be the other way round than batch takes them.
+    transaction.execute("SELECT 1 FROM source WHERE name = $1 FOR KEY SHARE", &[&source]).await?;
     live::lock_folding(&transaction, source).await?;
     let pruned = rows::pruned(&transaction, source).await?;
     let epochs = rows::epochs(&transaction, source).await?;
