@@ -6,13 +6,12 @@ use std::{
     collections::{BTreeMap, HashMap},
 };
 
-use anabranch_core::definition::{Exactness, Granularity, View};
+use anabranch_core::definition::{Exactness, View};
 use anabranch_views::{
     Row, Value,
     finalize::finalize,
     scalar::{self, decimal_text},
 };
-use chrono::{DateTime, Datelike, Duration, NaiveDate};
 use serde_json::{Map, Value as Json, json};
 
 use crate::{
@@ -86,7 +85,9 @@ fn key(view: &View, row: &Row, query: &Resolved, clock: &Clock) -> Vec<Value> {
             Some(Value::Timestamp(micros)) => Value::Timestamp(local(*micros)),
             other => other.cloned().unwrap_or(Value::Null),
         }),
-        Column::Time { granularity, .. } => Some(row.bucket(view).map_or(Value::Null, |bucket| Value::Timestamp(truncate(local(bucket), *granularity)))),
+        Column::Time { granularity, .. } => Some(
+            row.bucket(view).map_or(Value::Null, |bucket| Value::Timestamp(scalar::truncated(local(bucket), *granularity).unwrap_or_else(|| local(bucket)))),
+        ),
         Column::Measure { .. } => None,
     };
     query.columns.iter().filter_map(cell).collect()
@@ -118,24 +119,6 @@ fn compare(a: &[Value], b: &[Value], order: &[(usize, bool)]) -> Ordering {
         }
     }
     (0..a.len()).map(cells).map(|(a, b)| a.compare(b)).find(|ordering| ordering.is_ne()).unwrap_or(Ordering::Equal)
-}
-
-/// The start of the bucket of `granularity` that holds a time.
-#[must_use]
-pub fn truncate(micros: i64, granularity: Granularity) -> i64 {
-    let fixed = |unit: i64| micros - micros.rem_euclid(unit);
-    let date = || DateTime::from_timestamp_micros(micros).map(|time| time.date_naive());
-    let start = |date: Option<NaiveDate>| date.and_then(|date| date.and_hms_opt(0, 0, 0)).map_or(micros, |time| time.and_utc().timestamp_micros());
-    match granularity {
-        Granularity::Second => fixed(1_000_000),
-        Granularity::Minute => fixed(60_000_000),
-        Granularity::Hour => fixed(3_600_000_000),
-        Granularity::Day => fixed(86_400_000_000),
-        Granularity::Week => start(date().map(|date| date - Duration::days(i64::from(date.weekday().num_days_from_monday())))),
-        Granularity::Month => start(date().and_then(|date| date.with_day(1))),
-        Granularity::Quarter => start(date().and_then(|date| NaiveDate::from_ymd_opt(date.year(), date.month0() / 3 * 3 + 1, 1))),
-        Granularity::Year => start(date().and_then(|date| NaiveDate::from_ymd_opt(date.year(), 1, 1))),
-    }
 }
 
 /// A cell as JSON: integers beyond 2⁵³ and times are strings.

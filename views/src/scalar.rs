@@ -22,6 +22,7 @@ mod times;
 pub(crate) use cast::{boolean, rescaled};
 pub use cast::{decimal_text, parse_decimal, text};
 pub(crate) use texts::piece;
+pub use times::truncated;
 
 /// The value of an expression for one record.
 #[derive(Clone, Debug, PartialEq)]

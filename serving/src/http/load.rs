@@ -189,6 +189,7 @@ fn as_json(app: &App, kind: &'static str, queries: &[Query], request: &LoadReque
     if request.query_type.as_deref() != Some("multi") && kind == "regularQuery" {
         return Ok(Json(results.swap_remove(0)).into_response());
     }
+    // Cube's clients look for the member, also where nothing was counted.
     for result in &mut results {
         if result["total"].is_null() {
             result["total"] = Json_::Null;

@@ -2,7 +2,9 @@
 //!
 //! Relative ranges are those of Cube's REST API: weeks begin on Monday, and "last 7 days" leaves today out.
 
-use chrono::{DateTime, Datelike, Days, Duration, LocalResult, Months, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Timelike};
+use anabranch_core::definition::Granularity;
+use anabranch_views::scalar;
+use chrono::{DateTime, Days, Duration, LocalResult, Months, NaiveDate, NaiveDateTime, NaiveTime, TimeZone};
 use chrono_tz::Tz;
 
 use super::Problem;
@@ -102,65 +104,32 @@ pub(super) fn moment(text: &str, is_end: bool, clock: &Clock) -> Result<i64, Pro
     Err(unreadable(text))
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Unit {
-    Second,
-    Minute,
-    Hour,
-    Day,
-    Week,
-    Month,
-    Quarter,
-    Year,
+/// `day` or `days`.
+fn unit_named(word: &str) -> Option<Granularity> {
+    Granularity::named(word.strip_suffix('s').unwrap_or(word))
 }
 
-impl Unit {
-    fn named(word: &str) -> Option<Self> {
-        Some(match word.strip_suffix('s').unwrap_or(word) {
-            "second" => Self::Second,
-            "minute" => Self::Minute,
-            "hour" => Self::Hour,
-            "day" => Self::Day,
-            "week" => Self::Week,
-            "month" => Self::Month,
-            "quarter" => Self::Quarter,
-            "year" => Self::Year,
-            _ => return None,
-        })
-    }
+/// The start of the unit that holds a local time.
+fn start_of(unit: Granularity, at: NaiveDateTime) -> Option<NaiveDateTime> {
+    let start = scalar::truncated(at.and_utc().timestamp_micros(), unit)?;
+    Some(DateTime::from_timestamp_micros(start)?.naive_utc())
+}
 
-    /// The start of the unit that holds a time.
-    fn start(self, at: NaiveDateTime) -> Option<NaiveDateTime> {
-        let day = at.date();
-        let midnight = |day: NaiveDate| day.and_time(NaiveTime::MIN);
-        Some(match self {
-            Self::Second => at.with_nanosecond(0)?,
-            Self::Minute => at.with_nanosecond(0)?.with_second(0)?,
-            Self::Hour => at.with_nanosecond(0)?.with_second(0)?.with_minute(0)?,
-            Self::Day => midnight(day),
-            Self::Week => midnight(day.checked_sub_days(Days::new(u64::from(day.weekday().num_days_from_monday())))?),
-            Self::Month => midnight(day.with_day(1)?),
-            Self::Quarter => midnight(NaiveDate::from_ymd_opt(day.year(), day.month0() / 3 * 3 + 1, 1)?),
-            Self::Year => midnight(NaiveDate::from_ymd_opt(day.year(), 1, 1)?),
-        })
-    }
-
-    /// A time so many units later, earlier when negative.
-    fn add(self, at: NaiveDateTime, count: i64) -> Option<NaiveDateTime> {
-        let months = |months: i64| {
-            let size = Months::new(u32::try_from((count * months).unsigned_abs()).ok()?);
-            if count >= 0 { at.checked_add_months(size) } else { at.checked_sub_months(size) }
-        };
-        match self {
-            Self::Second => at.checked_add_signed(Duration::try_seconds(count)?),
-            Self::Minute => at.checked_add_signed(Duration::try_minutes(count)?),
-            Self::Hour => at.checked_add_signed(Duration::try_hours(count)?),
-            Self::Day => at.checked_add_signed(Duration::try_days(count)?),
-            Self::Week => at.checked_add_signed(Duration::try_weeks(count)?),
-            Self::Month => months(1),
-            Self::Quarter => months(3),
-            Self::Year => months(12),
-        }
+/// A time so many units later, earlier when negative.
+fn later(unit: Granularity, at: NaiveDateTime, count: i64) -> Option<NaiveDateTime> {
+    let months = |months: i64| {
+        let size = Months::new(u32::try_from((count * months).unsigned_abs()).ok()?);
+        if count >= 0 { at.checked_add_months(size) } else { at.checked_sub_months(size) }
+    };
+    match unit {
+        Granularity::Second => at.checked_add_signed(Duration::try_seconds(count)?),
+        Granularity::Minute => at.checked_add_signed(Duration::try_minutes(count)?),
+        Granularity::Hour => at.checked_add_signed(Duration::try_hours(count)?),
+        Granularity::Day => at.checked_add_signed(Duration::try_days(count)?),
+        Granularity::Week => at.checked_add_signed(Duration::try_weeks(count)?),
+        Granularity::Month => months(1),
+        Granularity::Quarter => months(3),
+        Granularity::Year => months(12),
     }
 }
 
@@ -168,29 +137,29 @@ impl Unit {
 fn words(text: &str, clock: &Clock) -> Option<(i64, i64)> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let now = clock.now();
-    let units = |unit: Unit, from: i64, to: i64| {
-        let start = unit.start(now)?;
-        Some((clock.micros(unit.add(start, from)?), clock.micros(unit.add(start, to)?) - 1))
+    let units = |unit: Granularity, from: i64, to: i64| {
+        let start = start_of(unit, now)?;
+        Some((clock.micros(later(unit, start, from)?), clock.micros(later(unit, start, to)?) - 1))
     };
     match words.as_slice() {
-        ["this", unit] => units(Unit::named(unit)?, 0, 1),
-        ["last", unit] => units(Unit::named(unit)?, -1, 0),
-        ["next", unit] => units(Unit::named(unit)?, 1, 2),
-        ["last", count, unit] => units(Unit::named(unit)?, -small(count)?, 0),
-        ["next", count, unit] => units(Unit::named(unit)?, 1, small(count)? + 1),
-        ["today"] => units(Unit::Day, 0, 1),
-        ["yesterday"] => units(Unit::Day, -1, 0),
-        ["tomorrow"] => units(Unit::Day, 1, 2),
+        ["this", unit] => units(unit_named(unit)?, 0, 1),
+        ["last", unit] => units(unit_named(unit)?, -1, 0),
+        ["next", unit] => units(unit_named(unit)?, 1, 2),
+        ["last", count, unit] => units(unit_named(unit)?, -small(count)?, 0),
+        ["next", count, unit] => units(unit_named(unit)?, 1, small(count)? + 1),
+        ["today"] => units(Granularity::Day, 0, 1),
+        ["yesterday"] => units(Granularity::Day, -1, 0),
+        ["tomorrow"] => units(Granularity::Day, 1, 2),
         ["from", rest @ ..] => {
             let to = rest.iter().position(|word| *word == "to")?;
             let (from, to) = (rest.get(..to)?, rest.get(to + 1..)?);
             // To the word that is the finest of both.
-            let unit = ["second", "minute", "hour"].into_iter().find(|unit| text.contains(unit)).and_then(Unit::named).unwrap_or(Unit::Day);
-            let (start, end) = (unit.start(spoken(from, now)?)?, unit.start(spoken(to, now)?)?);
-            Some((clock.micros(start), clock.micros(unit.add(end, 1)?) - 1))
+            let unit = ["second", "minute", "hour"].into_iter().find(|unit| text.contains(unit)).and_then(unit_named).unwrap_or(Granularity::Day);
+            let (start, end) = (start_of(unit, spoken(from, now)?)?, start_of(unit, spoken(to, now)?)?);
+            Some((clock.micros(start), clock.micros(later(unit, end, 1)?) - 1))
         }
         other => {
-            let start = Unit::Day.start(spoken(other, now)?)?;
+            let start = start_of(Granularity::Day, spoken(other, now)?)?;
             Some((clock.micros(start), clock.micros(start) + DAY_MICROS - 1))
         }
     }
@@ -205,10 +174,10 @@ fn small(text: &str) -> Option<i64> {
 fn spoken(words: &[&str], now: NaiveDateTime) -> Option<NaiveDateTime> {
     match words {
         ["now" | "today"] => Some(now),
-        ["yesterday"] => Unit::Day.add(now, -1),
-        ["tomorrow"] => Unit::Day.add(now, 1),
-        [count, unit, "ago"] => Unit::named(unit)?.add(now, -small(count)?),
-        ["in", count, unit] | [count, unit, "from", "now"] => Unit::named(unit)?.add(now, small(count)?),
+        ["yesterday"] => later(Granularity::Day, now, -1),
+        ["tomorrow"] => later(Granularity::Day, now, 1),
+        [count, unit, "ago"] => later(unit_named(unit)?, now, -small(count)?),
+        ["in", count, unit] | [count, unit, "from", "now"] => later(unit_named(unit)?, now, small(count)?),
         [date] => Some(NaiveDate::parse_from_str(date, "%Y-%m-%d").ok()?.and_time(NaiveTime::MIN)),
         _ => None,
     }

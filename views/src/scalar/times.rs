@@ -129,18 +129,22 @@ pub(super) fn part(function: Function, word: &str, value: &Value) -> Option<Valu
 }
 
 /// The start of the unit in which a time lies.
-pub(crate) fn truncated(at: i64, granularity: Granularity) -> Option<i64> {
+#[must_use]
+pub fn truncated(at: i64, granularity: Granularity) -> Option<i64> {
     let fixed = |unit: i64| Some(at - at.rem_euclid(unit));
-    let day = time(at)?.date();
+    let day = || Some(time(at)?.date());
     let first = match granularity {
         Granularity::Second => return fixed(MICROS_OF_SECOND),
         Granularity::Minute => return fixed(60 * MICROS_OF_SECOND),
         Granularity::Hour => return fixed(3600 * MICROS_OF_SECOND),
         Granularity::Day => return fixed(MICROS_OF_DAY),
-        Granularity::Week => day.checked_sub_days(chrono::Days::new(u64::from(day.weekday().num_days_from_monday())))?,
-        Granularity::Month => day.with_day(1)?,
-        Granularity::Quarter => NaiveDate::from_ymd_opt(day.year(), day.month0() / 3 * 3 + 1, 1)?,
-        Granularity::Year => NaiveDate::from_ymd_opt(day.year(), 1, 1)?,
+        Granularity::Week => {
+            let day = day()?;
+            day.checked_sub_days(chrono::Days::new(u64::from(day.weekday().num_days_from_monday())))?
+        }
+        Granularity::Month => day()?.with_day(1)?,
+        Granularity::Quarter => NaiveDate::from_ymd_opt(day()?.year(), day()?.month0() / 3 * 3 + 1, 1)?,
+        Granularity::Year => NaiveDate::from_ymd_opt(day()?.year(), 1, 1)?,
     };
     Some(micros(first.and_time(NaiveTime::MIN)))
 }
