@@ -219,12 +219,15 @@ pub fn lambda(answerable: &Answerable, now_ms: i64) -> Json {
         lost.entry(partition.to_string()).or_default().push([range.start.0, range.end.0]);
     }
     let (version, live) = answerable.group_counts();
+    let since = (now_ms - answerable.refreshed_ms).max(0);
     json!({
         "run": answerable.run,
         "coverage": offsets(&answerable.coverage),
         "offsets": offsets(&answerable.offsets),
         "lag_records": answerable.lag_records,
-        "refreshed_ms_ago": (now_ms - answerable.refreshed_ms).max(0),
+        "refreshed_ms_ago": since,
+        "speed_silent_ms": answerable.speed_silent_ms.map(|silent| silent + since),
+        "version_age_ms": answerable.version_age_ms.map(|age| age + since),
         "version_groups": version,
         "live_groups": live,
         "lost": { topic.clone(): lost },

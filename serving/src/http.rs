@@ -5,6 +5,7 @@
 //! | `http/load.rs` | `/v1/load`, `/v1/dry-run`, `/v1/explain` |
 //! | `http/meta.rs` | `/v1/meta` |
 //! | `http/stream.rs` | `/v1/stream` |
+//! | `http/dashboard.rs` | `/`, `/assets/…` |
 
 use std::time::Duration;
 
@@ -16,7 +17,14 @@ use axum::{
     routing::get,
 };
 use serde_json::{Value as Json_, json};
-use tower_http::{cors::CorsLayer, timeout::TimeoutLayer};
+use tower_http::{
+    compression::{
+        CompressionLayer,
+        predicate::{DefaultPredicate, NotForContentType, Predicate},
+    },
+    cors::CorsLayer,
+    timeout::TimeoutLayer,
+};
 use tracing::error;
 
 use self::{
@@ -25,6 +33,7 @@ use self::{
 };
 use crate::{mirror::Mirror, problem::Problem, status};
 
+mod dashboard;
 mod load;
 mod meta;
 mod stream;
@@ -47,6 +56,7 @@ pub(crate) fn routes(mirror: Mirror, settings: Settings) -> Router {
         .route("/v1/stream", get(stream::stream))
         .route("/v1/meta", get(read_meta).post(read_meta))
         .route("/v1/status", get(read_status))
+        .merge(dashboard::routes())
         .route("/healthz", get(|| async { Json(json!({"health": "HEALTH"})) }))
         .route("/readyz", get(readyz))
         .fallback(|| async {
@@ -56,6 +66,7 @@ pub(crate) fn routes(mirror: Mirror, settings: Settings) -> Router {
                 detail: "unknown route; /v1/load, /v1/dry-run, /v1/explain, /v1/stream, /v1/meta, /v1/status, /healthz, /readyz".to_owned(),
             }
         })
+        .layer(CompressionLayer::new().compress_when(DefaultPredicate::new().and(NotForContentType::new("application/wasm"))))
         .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_LIMIT))
         .layer(CorsLayer::permissive())

@@ -49,6 +49,8 @@ const SHORTEST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(1);
 /// A refresh without an answer for this long is given up, and the connection with it.
 const REFRESH_LIMIT: Duration = Duration::from_secs(30);
+/// Speed writes of its partitions every second or so; after this long nobody knows how many records wait.
+const SILENT_MS: i64 = 10_000;
 /// Without a refresh for this long the service is not ready.
 const STALE: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(500);
@@ -64,8 +66,12 @@ pub struct Answerable {
     pub coverage: Coverage,
     /// *o*: an answer equals the fold of all records below.
     pub offsets: Coverage,
-    /// Records that Kafka has above the offsets, as far as is known.
-    pub lag_records: i64,
+    /// Records that Kafka has above the offsets; nothing while nobody looks.
+    pub lag_records: Option<i64>,
+    /// For how long speed had written nothing of some partition when this was read, milliseconds.
+    pub speed_silent_ms: Option<i64>,
+    /// How old the version was when this was read, milliseconds.
+    pub version_age_ms: Option<i64>,
     /// When this was read, milliseconds since 1970.
     pub refreshed_ms: i64,
     /// Ranges below the coverage whose records nobody has any more: the answer is without them.
@@ -422,6 +428,9 @@ impl State {
         let mut views = BTreeMap::new();
         for source in self.sources.values() {
             let partitions: Vec<PartitionRow> = source.partitions.iter().map(|state| state.row.clone()).collect();
+            // A partition that was stopped is not silent: it has its own trouble.
+            let speed_silent_ms = source.partitions.iter().filter(|state| state.speed_trouble.is_none()).filter_map(|state| state.speed_silent_ms).max();
+            let heard = speed_silent_ms.is_some_and(|silent| silent < SILENT_MS);
             let ends: BTreeMap<Partition, Offset> = source.partitions.iter().map(|state| (state.row.partition, state.high_watermark)).collect();
             for entry in &source.definitions.views {
                 let Some(view) = source.definitions.definitions.get(&entry.serving) else { continue };
@@ -454,7 +463,11 @@ impl State {
                         ViewState::Ready(Arc::new(Answerable {
                             view: Arc::clone(view),
                             run: version.map(|version| version.run),
-                            lag_records: reach.offsets.iter().map(behind).sum(),
+                            lag_records: heard.then(|| reach.offsets.iter().map(behind).sum()),
+                            speed_silent_ms,
+                            version_age_ms: version
+                                .and_then(|version| source.versions.get(&entry.serving).filter(|row| row.run == version.run))
+                                .map(|row| row.age_ms),
                             offsets: reach.offsets,
                             refreshed_ms: clock::now_ms(),
                             lost: source

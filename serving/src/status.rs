@@ -43,6 +43,10 @@ pub struct SourceStatus {
     pub rejected: BTreeMap<String, i64>,
     /// Why speed reads nothing, where it does not.
     pub speed_trouble: Option<String>,
+    /// For how long speed has written nothing of some partition, milliseconds.
+    pub speed_silent_ms: Option<i64>,
+    /// How long ago the batch that leads was heard, milliseconds.
+    pub batch_silent_ms: Option<i64>,
     /// Offsets that nobody has any more, below the coverage of versions.
     pub lost: Vec<LostStatus>,
 }
@@ -98,6 +102,8 @@ pub struct ViewStatus {
     pub version_groups: usize,
     /// Live groups above it.
     pub live_groups: usize,
+    /// How old the version is, milliseconds.
+    pub version_age_ms: Option<i64>,
     /// Why the newest run could not build it.
     pub failure: Option<String>,
     /// Whether speed leaves it out because of that; its answers stand.
@@ -137,8 +143,10 @@ pub async fn read(catalog: &Catalog, mirror: &Mirror) -> Result<Status> {
     let mut sources = Vec::new();
     for name in definitions::sources(&client).await? {
         let definitions = definitions::load(&client, &name).await?;
-        let sql = "SELECT cut_wanted, cut_finished, (SELECT count(*) FROM epoch WHERE source = $1), speed_trouble FROM source WHERE name = $1";
+        let sql = "SELECT cut_wanted, cut_finished, (SELECT count(*) FROM epoch WHERE source = $1), speed_trouble, \
+                   (SELECT (extract(epoch FROM now() - heartbeat_at) * 1000)::bigint FROM lease WHERE name = 'batch') FROM source WHERE name = $1";
         let row = client.query_one(sql, &[&name]).await?;
+        let partitions = rows::partitions(&client, &name).await?;
         let sql = "SELECT view, failure, left_out FROM definition JOIN view ON (view.source, view.name, view.wanted) = (definition.source, definition.view, definition.fingerprint) \
                    WHERE definition.source = $1";
         let failures: BTreeMap<String, (Option<String>, bool)> =
@@ -172,10 +180,12 @@ pub async fn read(catalog: &Catalog, mirror: &Mirror) -> Result<Status> {
             cut_wanted: row.get(0),
             cut_finished: row.get(1),
             epochs: usize::try_from(row.get::<_, i64>(2))?,
-            partitions: rows::partitions(&client, &name).await?.iter().map(partition).collect(),
+            partitions: partitions.iter().map(partition).collect(),
             views: definitions.views.iter().map(|entry| view(&entry.name, states.get(&entry.name), failures.get(&entry.name))).collect(),
             runs: runs.iter().map(run).collect(),
             speed_trouble: row.get(3),
+            speed_silent_ms: partitions.iter().filter(|state| state.speed_trouble.is_none()).filter_map(|state| state.speed_silent_ms).max(),
+            batch_silent_ms: row.get(4),
             lost: rows::lost(&client, &name).await?.into_iter().map(lost).collect(),
             rejected: rejected(states.get(&definitions.source.rejected_view())),
             source: name,
@@ -198,6 +208,7 @@ fn view(name: &str, state: Option<&ViewState>, failure: Option<&(Option<String>,
         offsets: Coverage::default(),
         version_groups: 0,
         live_groups: 0,
+        version_age_ms: None,
         failure,
         left_out,
     };
@@ -210,6 +221,7 @@ fn view(name: &str, state: Option<&ViewState>, failure: Option<&(Option<String>,
         offsets: answerable.offsets.clone(),
         version_groups,
         live_groups,
+        version_age_ms: answerable.version_age_ms,
         ..empty
     }
 }

@@ -173,7 +173,7 @@ pub(crate) async fn flush(client: &mut Client, source: &str, epoch: EpochId, cha
 async fn write_flush(transaction: &Transaction<'_>, source: &str, epoch: EpochId, advances: &[Advance], changes: &Changes) -> Result<()> {
     let partitions: Vec<i32> = advances.iter().map(|advance| advance.partition.0).collect();
     let offsets: Vec<i64> = advances.iter().map(|advance| advance.to.0).collect();
-    let sql = "UPDATE partition SET next_offset = moved.next_offset, high_watermark = greatest(high_watermark, moved.next_offset) \
+    let sql = "UPDATE partition SET next_offset = moved.next_offset, high_watermark = greatest(high_watermark, moved.next_offset), speed_seen_at = now() \
                FROM unnest($2::int[], $3::bigint[]) AS moved (partition, next_offset) \
                WHERE partition.source = $1 AND partition.partition = moved.partition";
     transaction.execute(sql, &[&source, &partitions, &offsets]).await?;
@@ -194,15 +194,15 @@ async fn write_flush(transaction: &Transaction<'_>, source: &str, epoch: EpochId
     Ok(())
 }
 
-/// Stores the ends of the partitions, for lag.
+/// Stores the ends of the partitions, for lag, and that somebody reads them.
 pub(crate) async fn watermarks(client: &Client, source: &str, ends: &BTreeMap<Partition, Offset>) -> Result<()> {
     let partitions: Vec<i32> = ends.keys().map(|partition| partition.0).collect();
     let offsets: Vec<i64> = ends.values().map(|offset| offset.0).collect();
     // Rows that a flush has locked are left for the next time: this must never wait.
     let sql = "WITH ends AS (SELECT * FROM unnest($2::int[], $3::bigint[]) AS ends (partition, high)), \
                free AS (SELECT partition FROM partition WHERE source = $1 ORDER BY partition FOR UPDATE SKIP LOCKED) \
-               UPDATE partition SET high_watermark = ends.high FROM ends, free \
-               WHERE partition.source = $1 AND partition.partition = ends.partition AND free.partition = ends.partition AND partition.high_watermark < ends.high";
+               UPDATE partition SET high_watermark = greatest(high_watermark, ends.high), speed_seen_at = now() FROM ends, free \
+               WHERE partition.source = $1 AND partition.partition = ends.partition AND free.partition = ends.partition";
     crash::step("speed.watermarks", client.execute(sql, &[&source, &partitions, &offsets])).await?;
     Ok(())
 }

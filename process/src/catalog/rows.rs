@@ -21,6 +21,8 @@ pub struct PartitionState {
     pub archived_to: Offset,
     /// The end of the last committed archive file.
     pub committed_to: Option<Offset>,
+    /// How long ago speed wrote of it last, milliseconds.
+    pub speed_silent_ms: Option<i64>,
     /// Why speed cannot go on with it.
     pub speed_trouble: Option<String>,
     /// Why the archive cannot go on with it.
@@ -40,9 +42,12 @@ pub struct VersionRow {
     pub coverage: Coverage,
     /// The folder of its manifest in the warehouse.
     pub folder: String,
+    /// How long ago it was published, milliseconds.
+    pub age_ms: i64,
 }
 
-const PARTITION_COLUMNS: &str = "partition, origin, next_offset, cut, epoch, high_watermark, archived_to, committed_to, speed_trouble, archive_trouble";
+const PARTITION_COLUMNS: &str = "partition, origin, next_offset, cut, epoch, high_watermark, archived_to, committed_to, speed_trouble, archive_trouble, \
+                                 (extract(epoch FROM now() - speed_seen_at) * 1000)::bigint AS speed_silent_ms";
 
 fn partition(row: &Row) -> PartitionState {
     PartitionState {
@@ -56,6 +61,7 @@ fn partition(row: &Row) -> PartitionState {
         high_watermark: Offset(row.get("high_watermark")),
         archived_to: Offset(row.get("archived_to")),
         committed_to: row.get::<_, Option<i64>>("committed_to").map(Offset),
+        speed_silent_ms: row.get("speed_silent_ms"),
         speed_trouble: row.get("speed_trouble"),
         archive_trouble: row.get("archive_trouble"),
     }
@@ -116,7 +122,8 @@ pub async fn answers(client: &impl GenericClient, source: &str, cut: CutNumber) 
 /// # Errors
 /// When PostgreSQL does not answer.
 pub async fn versions(client: &impl GenericClient, source: &str) -> Result<BTreeMap<Fingerprint, Vec<VersionRow>>> {
-    let sql = "SELECT view, fingerprint, run, coverage, folder FROM version WHERE source = $1 ORDER BY run DESC";
+    let sql = "SELECT view, fingerprint, run, coverage, folder, (extract(epoch FROM now() - published_at) * 1000)::bigint \
+               FROM version WHERE source = $1 ORDER BY run DESC";
     let mut versions: BTreeMap<Fingerprint, Vec<VersionRow>> = BTreeMap::new();
     for row in client.query(sql, &[&source]).await? {
         let fingerprint = Fingerprint(row.get("fingerprint"));
@@ -126,6 +133,7 @@ pub async fn versions(client: &impl GenericClient, source: &str) -> Result<BTree
             run: RunId(row.get("run")),
             coverage: coverage(row.get("coverage"))?,
             folder: row.get("folder"),
+            age_ms: row.get(5),
         });
     }
     Ok(versions)

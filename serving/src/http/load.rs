@@ -1,7 +1,7 @@
 //! Queries: answered, dry-run, explained.
 #![expect(clippy::indexing_slicing, reason = "members of JSON objects made here, or a missing one is NULL")]
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use anabranch_process::clock;
 use axum::{
@@ -49,6 +49,10 @@ impl LoadRequest {
         Ok(self)
     }
 
+    fn is_multi(&self) -> bool {
+        self.query_type.as_deref() == Some("multi")
+    }
+
     /// Whether the client has that answer.
     fn has(&self, tag: &str) -> bool {
         self.known.as_deref().is_some_and(|tags| tags.split(',').any(|known| known.trim().trim_start_matches("W/") == tag))
@@ -90,7 +94,7 @@ fn from_body(body: &[u8]) -> Result<LoadRequest, Problem> {
 
 /// The queries of a request: one, several to be blended, or one for each range of a comparison.
 pub(super) struct Asked {
-    kind: &'static str,
+    pub(super) kind: &'static str,
     pub(super) queries: Vec<Query>,
 }
 
@@ -113,16 +117,28 @@ pub(super) fn asked(request: &LoadRequest) -> Result<Asked, Problem> {
     })
 }
 
-/// The view of a query, and what it asks of it.
-pub(super) fn resolved(app: &App, query: &Query, now_ms: i64) -> Result<(ViewState, Resolved), Problem> {
-    let name = query::view_name(query)?;
-    let views = app.mirror.views();
-    let Some(state) = views.get(&name) else {
-        app.mirror.ready().map_err(|reason| Problem::unavailable("not_ready", reason))?;
-        let help = anabranch_core::definition::error::nearest(&name, views.keys().map(String::as_str));
-        return Err(Problem::bad_query("unknown_view", format!("unknown view \"{name}\"; {help}").trim_end_matches("; ")));
-    };
-    Ok((state.clone(), query::resolve(state.view(), query, now_ms)?))
+/// The views at one moment: all queries of a request are answered from it.
+pub(super) struct Moment {
+    pub(super) views: BTreeMap<String, ViewState>,
+    pub(super) now_ms: i64,
+    ready: Result<(), String>,
+}
+
+impl Moment {
+    pub(super) fn of(app: &App) -> Self {
+        Self { views: app.mirror.views(), now_ms: clock::now_ms(), ready: app.mirror.ready() }
+    }
+
+    /// The view of a query, and what it asks of it.
+    pub(super) fn resolved(&self, query: &Query) -> Result<(ViewState, Resolved), Problem> {
+        let name = query::view_name(query)?;
+        let Some(state) = self.views.get(&name) else {
+            self.ready.clone().map_err(|reason| Problem::unavailable("not_ready", reason))?;
+            let help = anabranch_core::definition::error::nearest(&name, self.views.keys().map(String::as_str));
+            return Err(Problem::bad_query("unknown_view", format!("unknown view \"{name}\"; {help}").trim_end_matches("; ")));
+        };
+        Ok((state.clone(), query::resolve(state.view(), query, self.now_ms)?))
+    }
 }
 
 pub(super) fn answerable(state: &ViewState) -> Result<&Arc<Answerable>, Problem> {
@@ -136,26 +152,27 @@ pub(super) fn answerable(state: &ViewState) -> Result<&Arc<Answerable>, Problem>
 }
 
 pub(super) fn load(app: &App, request: &LoadRequest) -> Result<Response, Problem> {
-    let Asked { kind, queries } = asked(request)?;
-    let now_ms = clock::now_ms();
+    let asked = asked(request)?;
+    let (kind, queries) = (asked.kind, &asked.queries);
+    let moment = Moment::of(app);
     if let ([query], true) = (queries.as_slice(), kind == "regularQuery") {
-        let (state, resolved) = resolved(app, query, now_ms)?;
+        let (state, resolved) = moment.resolved(query)?;
         let answerable = answerable(&state)?;
         let tag = answer::tag(answerable, &resolved, request.format.media_type());
         if request.has(&tag) {
             return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
         }
         if request.format != Format::Json {
-            return encoded(request.format, answerable, &resolved, now_ms, tag);
+            return encoded(request.format, answerable, &resolved, moment.now_ms, tag);
         }
-        let mut response = as_json(app, kind, &queries, request, now_ms)?;
+        let mut response = Json(as_json(&moment, &asked, request.is_multi())?).into_response();
         response.headers_mut().extend([(header::ETAG, HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("\"\"")))]);
         return Ok(response);
     }
     if request.format != Format::Json {
         return Err(Problem::bad_query("several_answers", "several queries are answered as JSON alone"));
     }
-    as_json(app, kind, &queries, request, now_ms)
+    Ok(Json(as_json(&moment, &asked, request.is_multi())?).into_response())
 }
 
 /// The rows in a format that has no room for more; what they cover is in a header.
@@ -173,21 +190,22 @@ fn encoded(format: Format, answerable: &Answerable, query: &Resolved, now_ms: i6
     Ok(response)
 }
 
-fn as_json(app: &App, kind: &'static str, queries: &[Query], request: &LoadRequest, now_ms: i64) -> Result<Response, Problem> {
+/// One answer, or `results` of several, as Cube's clients want them.
+pub(super) fn as_json(moment: &Moment, Asked { kind, queries }: &Asked, multi: bool) -> Result<Json_, Problem> {
     let mut results = Vec::new();
     let mut echoes = Vec::new();
     for query in queries {
-        let (state, resolved) = resolved(app, query, now_ms)?;
+        let (state, resolved) = moment.resolved(query)?;
         let answerable = answerable(&state)?;
-        let mut result = answer::answer(answerable, &resolved, now_ms);
+        let mut result = answer::answer(answerable, &resolved, moment.now_ms);
         let time = chrono::DateTime::from_timestamp_millis(answerable.refreshed_ms).map(|time| time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string());
         result["lastRefreshTime"] = json!(time);
         mark(kind, &resolved, &mut result);
         results.push(result);
         echoes.push(resolved.echo);
     }
-    if request.query_type.as_deref() != Some("multi") && kind == "regularQuery" {
-        return Ok(Json(results.swap_remove(0)).into_response());
+    if !multi && *kind == "regularQuery" {
+        return Ok(results.swap_remove(0));
     }
     // Cube's clients look for the member, also where nothing was counted.
     for result in &mut results {
@@ -196,7 +214,7 @@ fn as_json(app: &App, kind: &'static str, queries: &[Query], request: &LoadReque
         }
     }
     let pivot = pivot_query(kind, &echoes);
-    Ok(Json(json!({"queryType": kind, "slowQuery": false, "results": results, "pivotQuery": pivot})).into_response())
+    Ok(json!({"queryType": kind, "slowQuery": false, "results": results, "pivotQuery": pivot}))
 }
 
 /// What rows of several answers are told apart by.
@@ -243,8 +261,8 @@ fn pivot_query(kind: &str, echoes: &[Query]) -> Json_ {
 /// What a query means, without its answer.
 pub(super) fn dry_run(app: &App, request: &LoadRequest) -> Result<Json<Json_>, Problem> {
     let Asked { kind, queries } = asked(request)?;
-    let now_ms = clock::now_ms();
-    let echoes = queries.iter().map(|query| Ok(resolved(app, query, now_ms)?.1.echo)).collect::<Result<Vec<_>, Problem>>()?;
+    let moment = Moment::of(app);
+    let echoes = queries.iter().map(|query| Ok(moment.resolved(query)?.1.echo)).collect::<Result<Vec<_>, Problem>>()?;
     let orders: Vec<Json_> = echoes
         .iter()
         .map(|query| {
@@ -260,13 +278,13 @@ pub(super) fn dry_run(app: &App, request: &LoadRequest) -> Result<Json<Json_>, P
 /// From what an answer would be made: version, parts, live groups; nothing is computed.
 pub(super) fn explain(app: &App, request: &LoadRequest) -> Result<Json<Json_>, Problem> {
     let Asked { queries, .. } = asked(request)?;
-    let now_ms = clock::now_ms();
+    let moment = Moment::of(app);
     let mut explained = Vec::new();
     for query in &queries {
-        let (state, resolved) = resolved(app, query, now_ms)?;
+        let (state, resolved) = moment.resolved(query)?;
         let view = state.view();
         let stands_on = answerable(&state).ok().map(
-            |answerable| json!({"lambda": answer::lambda(answerable, now_ms), "parts": answerable.part_counts(), "live_epochs": answerable.live_counts()}),
+            |answerable| json!({"lambda": answer::lambda(answerable, moment.now_ms), "parts": answerable.part_counts(), "live_epochs": answerable.live_counts()}),
         );
         explained.push(json!({
             "view": view.name, "fingerprint": view.fingerprint, "definition": view.sql, "query": resolved.echo,

@@ -1,7 +1,7 @@
 //! A view as Cube's clients know it.
 #![expect(clippy::indexing_slicing, reason = "members of JSON objects made here")]
 
-use anabranch_core::definition::View;
+use anabranch_core::definition::{AccumulatorKind, Formula, View};
 use serde_json::{Value as Json_, json};
 
 use crate::answer::{cube_type, member_json};
@@ -22,6 +22,7 @@ pub(super) fn cube(view: &View) -> Json_ {
         .iter()
         .map(|measure| {
             let mut entry = member_json(&full(&measure.name), cube_type(measure.data_type), Some(view.exactness(measure)));
+            entry["aggType"] = json!(aggregation(view, &measure.formula));
             entry["public"] = json!(true);
             entry["isVisible"] = json!(true);
             entry["drillMembersGrouped"] = json!({"measures": [], "dimensions": []});
@@ -47,4 +48,22 @@ fn dimension(member: &str, member_type: &str) -> Json_ {
     entry["public"] = json!(true);
     entry["isVisible"] = json!(true);
     entry
+}
+
+/// By which aggregate of Cube's a measure is known: clients add up `sum` and `count` themselves, and must not add up others.
+fn aggregation(view: &View, formula: &Formula) -> &'static str {
+    let kind = |index: &usize| view.accumulators.get(*index).map(|accumulator| &accumulator.kind);
+    match formula {
+        Formula::Mean { .. } => "avg",
+        Formula::Percentile { .. } | Formula::Derived { .. } => "number",
+        Formula::Value(index) => match kind(index) {
+            Some(AccumulatorKind::Count) => "count",
+            Some(AccumulatorKind::Sum) => "sum",
+            Some(AccumulatorKind::Min) => "min",
+            Some(AccumulatorKind::Max) => "max",
+            Some(AccumulatorKind::Distinct) => "countDistinctApprox",
+            Some(AccumulatorKind::Values { .. }) => "countDistinct",
+            _ => "number",
+        },
+    }
 }

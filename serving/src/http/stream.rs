@@ -1,12 +1,15 @@
-//! `/v1/stream`: one query, and a new answer whenever it changed, as server-sent events.
+//! `/v1/stream`: one query, and a new answer whenever its rows changed, as server-sent events.
 //!
 //! ```text
 //! event: answer      id: the answer's tag      data: as /v1/load gives it
+//! event: lambda      id: the answer's tag      data: a list: what each answer covers now; its rows are the same
+//! event: problem     data: why there is no answer; the stream ends
 //! ```
+//!
+//! A list of queries is followed over one connection, too: a page asks several, and all are answered of one moment.
 
 use std::{convert::Infallible, time::Duration};
 
-use anabranch_process::clock;
 use axum::{
     extract::{RawQuery, State},
     http::HeaderMap,
@@ -21,9 +24,9 @@ use tokio::{
 
 use super::{
     App,
-    load::{LoadRequest, answerable, asked, from_url, parameter, resolved},
+    load::{Asked, LoadRequest, Moment, answerable, as_json, asked, from_url, parameter},
 };
-use crate::{answer, problem::Problem, query::Query};
+use crate::{answer, problem::Problem};
 
 /// Faster than this nobody reads; a client may ask for fewer.
 const MOST_A_SECOND: u32 = 10;
@@ -34,11 +37,11 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// One subscription.
 struct Subscription {
     app: App,
-    query: Query,
+    asked: Asked,
     changes: watch::Receiver<u64>,
-    /// What the client has: the tag, and the rows of the answer.
+    /// What the client has: the tag, and the rows of each answer.
     tag: String,
-    data: Json,
+    data: Vec<Json>,
     pause: Duration,
     next: Instant,
     ended: bool,
@@ -55,10 +58,7 @@ pub(super) async fn stream(
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let parameters = parameters.unwrap_or_default();
     let request: LoadRequest = from_url(&parameters)?;
-    let mut asked = asked(&request)?;
-    let (Some(query), true) = (asked.queries.pop(), asked.queries.is_empty()) else {
-        return Err(Problem::bad_query("several_answers", "one subscription follows one query"));
-    };
+    let asked = asked(&request)?;
     let rate = match parameter(&parameters, "maxPerSecond") {
         None => USUAL_A_SECOND,
         Some(text) => text
@@ -67,12 +67,13 @@ pub(super) async fn stream(
             .filter(|rate| (1..=MOST_A_SECOND).contains(rate))
             .ok_or_else(|| Problem::bad_query("rate", format!("maxPerSecond is a number from 1 to {MOST_A_SECOND}, not \"{text}\"")))?,
     };
-    resolved(&app, &query, clock::now_ms())?;
+    let moment = Moment::of(&app);
+    asked.queries.iter().try_for_each(|query| moment.resolved(query).map(drop))?;
     let tag = headers.get("last-event-id").and_then(|tag| tag.to_str().ok()).unwrap_or_default().to_owned();
     let mut changes = app.mirror.changes();
     // The first answer does not wait for a change.
     changes.mark_changed();
-    let subscription = Subscription { app, query, changes, tag, data: Json::Null, pause: Duration::from_secs(1) / rate, next: Instant::now(), ended: false };
+    let subscription = Subscription { app, asked, changes, tag, data: Vec::new(), pause: Duration::from_secs(1) / rate, next: Instant::now(), ended: false };
     Ok(Sse::new(stream::unfold(subscription, next)).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
 }
 
@@ -82,7 +83,7 @@ async fn next(mut subscription: Subscription) -> Option<(Result<Event, Infallibl
         subscription.changes.changed().await.ok()?;
         sleep_until(subscription.next).await;
         subscription.changes.mark_unchanged();
-        match subscription.answer() {
+        match subscription.news() {
             Ok(None) => {}
             Ok(Some(event)) => {
                 subscription.next = Instant::now() + subscription.pause;
@@ -100,23 +101,32 @@ async fn next(mut subscription: Subscription) -> Option<(Result<Event, Infallibl
 }
 
 impl Subscription {
-    /// The answer, if it is another one than the client has.
-    fn answer(&mut self) -> Result<Option<Event>, Problem> {
-        let now_ms = clock::now_ms();
-        let (state, resolved) = resolved(&self.app, &self.query, now_ms)?;
-        let Ok(answerable) = answerable(&state) else { return Ok(None) };
-        let tag = answer::tag(answerable, &resolved, "text/event-stream");
+    /// What is new to the client.
+    fn news(&mut self) -> Result<Option<Event>, Problem> {
+        let moment = Moment::of(&self.app);
+        let (mut tags, mut lambdas) = (String::new(), Vec::new());
+        for query in &self.asked.queries {
+            let (state, resolved) = moment.resolved(query)?;
+            let Ok(answerable) = answerable(&state) else { return Ok(None) };
+            tags.push_str(&answer::tag(answerable, &resolved, "text/event-stream"));
+            lambdas.push(answer::lambda(answerable, moment.now_ms));
+        }
+        let tag = match self.asked.queries.len() {
+            1 => tags,
+            _ => blake3::hash(tags.as_bytes()).to_hex().to_string(),
+        };
         if tag == self.tag {
             return Ok(None);
         }
-        let answer = answer::answer(answerable, &resolved, now_ms);
+        let answer = as_json(&moment, &self.asked, false)?;
+        let results = answer.get("results").and_then(Json::as_array).map_or(std::slice::from_ref(&answer), Vec::as_slice);
+        let data: Vec<Json> = results.iter().map(|result| result.get("data").cloned().unwrap_or_default()).collect();
         self.tag.clone_from(&tag);
         // Events that are none of this query's moved the offsets alone.
-        let data = answer.get("data");
-        if data == Some(&self.data) {
-            return Ok(None);
+        if data == self.data {
+            return Ok(Some(Event::default().event("lambda").id(tag).data(json!(lambdas).to_string())));
         }
-        self.data = data.cloned().unwrap_or_default();
+        self.data = data;
         Ok(Some(Event::default().event("answer").id(tag).data(answer.to_string())))
     }
 }
