@@ -1,13 +1,16 @@
-# make demo | test | test-all | chaos | bench | up | down | doctor. SET=name and DATANODES=n choose and shape a set of servers.
+# make demo | test | test-all | chaos | bench | dashboard | up | down | doctor. SET=name and DATANODES=n choose and shape a set of servers.
 SHELL := /bin/bash
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/debug
 
-.PHONY: demo test test-all chaos bench build up down doctor
+.PHONY: demo test test-all chaos bench build dashboard up down doctor
 
-build:
+build: dashboard
 	cargo build --workspace --bins --lib --tests
+
+dashboard:
+	dev/dashboard
 
 up:
 	dev/servers up

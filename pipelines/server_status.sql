@@ -31,7 +31,7 @@ CREATE TABLE server_status (
 );
 
 -- What a dashboard asks: how many events of which colour, where, and how long until they are resolved.
-CREATE MATERIALIZED VIEW status_by_city AS
+CREATE MATERIALIZED VIEW status_by_city WITH ("segment.red" = 'status_color = ''Red''') AS
 SELECT date_trunc('minute', event_datetime)       AS minute,
        event_country_code                         AS country_code,
        event_country_name                         AS country,

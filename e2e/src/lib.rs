@@ -25,6 +25,7 @@ use tokio_postgres::{Client, NoTls};
 pub mod chaos;
 pub mod clicks;
 mod process;
+pub mod node;
 pub mod proxy;
 pub mod scene;
 pub mod servers;

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use crate::{Cells, Expected, Members, Record, time};
 
 /// The fields that the views use.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub struct Event {
     id: String,
     seconds: i64,

@@ -51,6 +51,8 @@ struct App {
 pub(crate) fn routes(mirror: Mirror, settings: Settings) -> Router {
     Router::new()
         .route("/v1/load", of_query(load))
+        // Cube's clients poll it: the same answer.
+        .route("/v1/subscribe", of_query(load))
         .route("/v1/dry-run", of_query(dry_run))
         .route("/v1/explain", of_query(explain))
         .route("/v1/stream", get(stream::stream))
