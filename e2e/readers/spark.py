@@ -14,10 +14,10 @@ session = (
 )
 session.sparkContext.setLogLevel("ERROR")
 # Hive has the tables' names in small letters, one catalogue for each run.
-for statement in sys.argv[1].split(";"):
-    lines = [line for line in statement.splitlines() if not line.startswith("--")]
-    if "".join(lines).strip():
-        session.sql("\n".join(lines))
+code = "\n".join(line for line in sys.argv[1].splitlines() if not line.startswith("--"))
+for statement in code.split(";"):
+    if statement.strip():
+        session.sql(statement)
 row = session.sql(
     "SELECT count(*), count(decode_error), count(event_id), sum(event_estimated_issue_resolution_time) FROM server_status"
 ).first()
