@@ -65,7 +65,7 @@ async fn the_dashboard_shows_what_the_recount_computes() -> Result<()> {
     scene.fresh(serving(&running)?, &ends, RECOVERY_LIMIT).await?;
     let expected = recounted(&scene)?;
     let drawn = browser.tell(&json!({
-        "do": "reach", "tiles": {"messages": expected.messages}, "pie": largest(&expected.by_city, 12), "bar": largest(&expected.by_city, 24),
+        "do": "reach", "tiles": {"messages": expected.messages}, "pie": largest(&expected.by_city, 12), "bar": largest(&expected.by_city, 16),
         "series": expected.per_hour,
     }))?;
     ensure!(number(&drawn, "slices") >= 12 && number(&drawn, "bars") >= 12, "{drawn}");

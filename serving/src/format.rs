@@ -12,6 +12,7 @@ use anabranch_views::{
 use anyhow::Result;
 use arrow::{
     array::RecordBatch,
+    compute::cast,
     datatypes::{Field, Schema},
     ipc::writer::StreamWriter,
 };
@@ -153,7 +154,11 @@ fn batch(view: &View, query: &Resolved, rows: &Rows, lambda: &Json) -> Result<Re
         // A cell without a value is NULL here, too; the header names none.
         let cells: Vec<Value> =
             rows.cells.iter().map(|row| row.get(index).filter(|cell| !matches!(cell, Value::Error(_))).cloned().unwrap_or(Value::Null)).collect();
-        let array = table::array(&column.name(), ColumnType::Sql(data_type), &cells)?;
+        let mut array = table::array(&column.name(), ColumnType::Sql(data_type), &cells)?;
+        // Views of text are younger than many readers, those of browsers among them.
+        if *array.data_type() == arrow::datatypes::DataType::Utf8View {
+            array = cast(&array, &arrow::datatypes::DataType::Utf8)?;
+        }
         let mut field = Field::new(column.name(), array.data_type().clone(), true);
         if let Some(exactness) = exactness {
             field = field.with_metadata(HashMap::from([("exactness".to_owned(), serde_json::to_string(&exactness)?.trim_matches('"').to_owned())]));

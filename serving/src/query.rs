@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 
 pub use self::{
     filter::{Condition, Conditions, Subject},
+    order::Order,
     range::{Clock, shown},
 };
 pub use crate::problem::Problem;
@@ -38,7 +39,7 @@ pub struct Query {
     pub filters: Vec<Json>,
     /// `{"member": "asc"}` or `[["member", "desc"]]`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub order: Option<Json>,
+    pub order: Option<Order>,
     /// At most [`MAXIMUM_LIMIT`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
@@ -255,10 +256,10 @@ pub fn resolve(view: &View, query: &Query, now_ms: i64) -> Result<Resolved, Prob
         return Err(Problem::bad_query("limit", format!("limit {limit} is above the maximum of {MAXIMUM_LIMIT}")));
     }
     let order = order::resolve(query.order.as_ref(), &columns)?;
-    let named: Vec<Json> =
-        order.iter().filter_map(|(index, descends)| Some(serde_json::json!([columns.get(*index)?.name(), if *descends { "desc" } else { "asc" }]))).collect();
+    let named = |(index, descends): &(usize, bool)| Some((columns.get(*index)?.name(), if *descends { "desc" } else { "asc" }.to_owned()));
+    let named = order.iter().filter_map(named).collect();
     let echo =
-        Query { order: Some(Json::Array(named)), limit: Some(limit), timezone: Some(zone.name().to_owned()), time_dimensions: echo_times, ..query.clone() };
+        Query { order: Some(Order(named)), limit: Some(limit), timezone: Some(zone.name().to_owned()), time_dimensions: echo_times, ..query.clone() };
     let (offset, total) = (query.offset.unwrap_or(0), query.total.unwrap_or(false));
     Ok(Resolved { columns, conditions, segments, range_micros, order, limit, offset, total, zone, ungrouped, echo })
 }

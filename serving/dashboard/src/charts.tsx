@@ -81,6 +81,15 @@ export function Table(props: { caption: string; columns: Column[]; rows: Row[]; 
   );
 }
 
+/** Of the horizontal axis: hours of a day that has 24, days as they are sorted. */
+const TIMES: uPlot.Axis.Values = [
+  [3600 * 24 * 365, "{YYYY}", null, null, null, null, null, null, 1],
+  [3600 * 24 * 28, "{YYYY}-{MM}", null, null, null, null, null, null, 1],
+  [3600 * 24, "{MM}-{DD}", "\n{YYYY}", null, null, null, null, null, 1],
+  [60, "{HH}:{mm}", "\n{YYYY}-{MM}-{DD}", null, "\n{YYYY}-{MM}-{DD}", null, null, null, 1],
+  [1, "{HH}:{mm}:{ss}", "\n{YYYY}-{MM}-{DD}", null, "\n{YYYY}-{MM}-{DD}", null, null, null, 1],
+];
+
 export interface Slices {
   label: string;
   names: string[];
@@ -108,36 +117,53 @@ function useChart(render: (chart: EChartsType) => void, inputs: unknown[]) {
   return place;
 }
 
-export function Pie(props: Slices & { theme: string }) {
+/** `others`: what the slices are not, where values can be added up; else a slice has no share of anything. */
+export function Pie(props: Slices & { others: number | null; theme: string }) {
+  const slices = [
+    ...props.names.map((name, index) => ({ name, value: props.values[index] ?? 0, color: colour(name, index) })),
+    ...(props.others ? [{ name: "others", value: props.others, color: style("--other") }] : []),
+  ].filter((slice) => slice.value > 0);
+  const whole = slices.reduce((sum, slice) => sum + slice.value, 0);
   const place = useChart(
     (chart) =>
       chart.setOption({
-        animationDurationUpdate: 300,
-        tooltip: { trigger: "item", valueFormatter: (value: unknown) => shown(value as number), renderMode: "richText" },
+        animation: false,
+        tooltip: { trigger: "item", formatter: "{b}: {c}", renderMode: "richText" },
         series: [
           {
             type: "pie",
-            radius: ["42%", "72%"],
-            itemStyle: { borderColor: style("--panel"), borderWidth: 2 },
-            label: { color: style("--text"), formatter: "{b}: {d} %" },
-            data: props.names.map((name, index) => ({ name, value: props.values[index], itemStyle: { color: colour(name, index) } })).filter((slice) => (slice.value ?? 0) > 0),
+            radius: ["46%", "92%"],
+            itemStyle: { borderColor: style("--panel"), borderWidth: 1 },
+            label: { show: false },
+            data: slices.map(({ name, value, color }) => ({ name, value, itemStyle: { color } })),
           },
         ],
       }),
-    [props.names.join("\n"), props.values.join(), props.theme],
+    [props.names.join("\n"), props.values.join(), props.others, props.theme],
   );
-  return <div ref={place} class="chart" role="img" aria-label={`Pie of ${props.label}: ${summary(props)}`} />;
+  return (
+    <div class="pie">
+      <div ref={place} class="chart" role="img" aria-label={`Pie of ${props.label}: ${summary(props)}`} />
+      <ol class="shares">
+        {slices.map((slice) => (
+          <li key={slice.name}>
+            <span class="swatch" style={{ background: slice.color }} /> <span class="of">{slice.name}</span> <span>{props.others === null ? short(slice.value) : `${((100 * slice.value) / whole).toFixed(1)} %`}</span>
+          </li>
+        ))}
+      </ol>
+    </div>
+  );
 }
 
 export function Bar(props: Slices & { theme: string }) {
   const place = useChart(
     (chart) =>
       chart.setOption({
-        animationDurationUpdate: 300,
+        animation: false,
         tooltip: { trigger: "axis", axisPointer: { type: "shadow" }, valueFormatter: (value: unknown) => shown(value as number), renderMode: "richText" },
         grid: { left: 8, right: 16, top: 12, bottom: 4, outerBoundsMode: "same", outerBoundsContain: "axisLabel" },
         xAxis: { type: "value", axisLabel: { color: style("--muted"), formatter: (value: number) => short(value) }, splitLine: { lineStyle: { color: style("--line") } } },
-        yAxis: { type: "category", inverse: true, data: props.names, axisLabel: { color: style("--text"), width: 130, overflow: "truncate" }, axisLine: { lineStyle: { color: style("--line") } }, axisTick: { show: false } },
+        yAxis: { type: "category", inverse: true, data: props.names, axisLabel: { color: style("--text"), width: 130, overflow: "truncate", interval: 0, fontSize: 11 }, axisLine: { lineStyle: { color: style("--line") } }, axisTick: { show: false } },
         series: [{ type: "bar", barMaxWidth: 22, data: props.values.map((value, index) => ({ value, itemStyle: { color: NAMED[props.names[index]!.toLowerCase()] ?? COLOURS[0]!, borderRadius: [0, 3, 3, 0] } })) }],
       }),
     [props.names.join("\n"), props.values.join(), props.theme],
@@ -184,7 +210,7 @@ export function Series(props: { time: string; lines: { key: string; title: strin
             value: (_: uPlot, value: number | null) => (value === null ? "–" : shown(value)),
           })),
         ],
-        axes: [axis, ...props.lines.slice(0, 2).map((line, index) => ({ ...axis, scale: line.key, side: (index === 0 ? 3 : 1) as uPlot.Axis.Side, size: 64, grid: { ...axis.grid, show: index === 0 }, values: (_: uPlot, values: number[]) => values.map(short) }))],
+        axes: [{ ...axis, values: TIMES }, ...props.lines.slice(0, 2).map((line, index) => ({ ...axis, scale: line.key, side: (index === 0 ? 3 : 1) as uPlot.Axis.Side, size: 64, grid: { ...axis.grid, show: index === 0 }, values: (_: uPlot, values: number[]) => values.map(short) }))],
       },
       shownData.current,
       host,

@@ -9,6 +9,8 @@ import { pivotQuery } from "./query";
 import { local, type State } from "./state";
 
 let engine: Promise<Client> | null = null;
+/** A table's name is its own while the engine lives. */
+let opened = 0;
 
 async function start(): Promise<Client> {
   const [{ default: perspective }, { default: viewer }, serverWasm, viewerWasm] = await Promise.all([
@@ -17,10 +19,12 @@ async function start(): Promise<Client> {
     import("@perspective-dev/server/dist/wasm/perspective-server.wasm?url"),
     import("@perspective-dev/viewer/dist/wasm/perspective-viewer.wasm?url"),
   ]);
+  // Its own code of a file, not of a blob: the page's policy allows no other.
+  const viewerModule = import("@perspective-dev/viewer/dist/wasm/perspective-viewer.js");
   await import("@perspective-dev/viewer-datagrid");
   await Promise.all([import("@perspective-dev/viewer/dist/css/pro.css"), import("@perspective-dev/viewer/dist/css/pro-dark.css")]);
   perspective.init_server(fetch(serverWasm.default));
-  await viewer.init_client(fetch(viewerWasm.default));
+  await viewer.init_client(fetch(viewerWasm.default), viewerModule);
   return perspective.worker();
 }
 
@@ -50,14 +54,16 @@ export function Pivot(props: { cube: Cube; state: State; version: number; theme:
       engine ??= start();
       const client = await engine;
       if (left || !host.current) return;
-      const made = await client.table(data);
+      const name = `${cube.name} ${(opened += 1)}`;
+      const made = await client.table(data, { name });
       table.current = made;
       const element = document.createElement("perspective-viewer") as PerspectiveViewer;
       host.current.replaceChildren(element);
       viewer.current = element;
-      await element.load(made);
+      await element.load(client);
       const full = (name: string) => `${cube.name}.${name}`;
       await element.restore({
+        table: name,
         plugin: "Datagrid",
         theme: props.theme === "dark" ? "Pro Dark" : "Pro Light",
         settings: true,

@@ -13,7 +13,7 @@ export interface Asked {
 }
 
 const PIE_SLICES = 12;
-const BARS = 24;
+const BARS = 16;
 const MOST_POINTS = 5_000;
 const MOST_ALERTS = 50;
 const MOST_PIVOTED = 50_000;

@@ -95,6 +95,11 @@ export function ViewPage(props: { cube: Cube; state: State; change: Change; hear
     names: rows.map((row) => shown(row[full(dimension)])),
     values: rows.map((row) => numeric(row[full(lead ?? "")])),
   });
+  const leading = cube.measures.find((measure) => local(measure.name) === lead);
+  const pieced = (answers.pie?.data ?? []).map((row) => numeric(row[full(lead ?? "")]) ?? 0);
+  const whole = numeric(answers.totals?.data[0]?.[full(lead ?? "")]);
+  // Only counts and sums of parts make the whole.
+  const others = whole !== null && ["sum", "count"].includes(leading?.aggType ?? "") ? Math.max(0, whole - pieced.reduce((sum, value) => sum + value, 0)) : null;
   const by = (dimension: string): Column[] => [{ key: full(dimension), title: title(dimension), number: false }, ...columns];
   const choices = dimensionOptions(cube);
   const alert = state.alert;
@@ -131,7 +136,7 @@ export function ViewPage(props: { cube: Cube; state: State; change: Change; hear
         )}
         {lead && state.pie && (
           <Panel title={`${title(lead)} by ${title(state.pie)}`} id="pie" controls={<Select label="Pie by" value={state.pie} options={choices} choose={(pie) => change({ pie })} />}>
-            <Pie {...slices(state.pie, answers.pie?.data ?? [])} theme={theme} />
+            <Pie {...slices(state.pie, answers.pie?.data ?? [])} others={others} theme={theme} />
             <Table caption={`By ${title(state.pie)}, the ${asked.pie?.limit ?? 0} largest`} columns={by(state.pie)} rows={answers.pie?.data ?? []} />
           </Panel>
         )}

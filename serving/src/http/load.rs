@@ -12,8 +12,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodRouter, get},
 };
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{Value as Json_, json};
+use serde::Deserialize;
+use serde_json::{Value as Json_, json, value::RawValue};
 use tracing::error;
 
 use super::App;
@@ -28,18 +28,23 @@ use crate::{
 /// Queries of one request.
 const MOST_BLENDED: usize = 16;
 
-/// What a POST holds; GET has the same as parameters.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// What is asked: the body of a POST, or the parameters of a GET.
 pub(super) struct LoadRequest {
-    query: Json_,
+    /// As it was written: in an object, members of an order have their places.
+    query: Box<RawValue>,
     query_type: Option<String>,
     /// By the header Accept.
-    #[serde(skip)]
     format: Format,
     /// The answers that the client has.
-    #[serde(skip)]
     known: Option<String>,
+}
+
+/// The body of a POST; without `query` it is the query itself, which is shorter for people with curl.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Body {
+    query: Option<Box<RawValue>>,
+    query_type: Option<String>,
 }
 
 impl LoadRequest {
@@ -59,8 +64,8 @@ impl LoadRequest {
     }
 }
 
-fn parse<T: DeserializeOwned>(json: Json_) -> Result<T, Problem> {
-    serde_json::from_value(json).map_err(|error| Problem::bad_query("bad_query", format!("Invalid query format: {error}")))
+fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Problem> {
+    serde_json::from_str(text).map_err(|error| Problem::bad_query("bad_query", format!("Invalid query format: {error}")))
 }
 
 pub(super) type Handler<T> = fn(&App, &LoadRequest) -> Result<T, Problem>;
@@ -82,14 +87,15 @@ pub(super) fn parameter(parameters: &str, name: &str) -> Option<String> {
 pub(super) fn from_url(parameters: &str) -> Result<LoadRequest, Problem> {
     let parameter = |name: &str| parameter(parameters, name);
     let text = parameter("query").ok_or_else(|| Problem::bad_query("bad_query", "the parameter query is missing: ?query={…}"))?;
-    let query = serde_json::from_str(&text).map_err(|error| Problem::bad_query("bad_query", format!("Invalid query format: {error}")))?;
-    Ok(LoadRequest { query, query_type: parameter("queryType"), format: Format::Json, known: None })
+    Ok(LoadRequest { query: parse(&text)?, query_type: parameter("queryType"), format: Format::Json, known: None })
 }
 
 fn from_body(body: &[u8]) -> Result<LoadRequest, Problem> {
-    let json: Json_ = serde_json::from_slice(body).map_err(|error| Problem::bad_query("bad_query", format!("the body is not JSON: {error}")))?;
-    // The query itself is taken too: shorter for people with curl.
-    if json.get("query").is_some() { parse(json) } else { Ok(LoadRequest { query: json, query_type: None, format: Format::Json, known: None }) }
+    let bad = |error: serde_json::Error| Problem::bad_query("bad_query", format!("the body is not a query as JSON: {error}"));
+    let whole: Box<RawValue> = serde_json::from_slice(body).map_err(bad)?;
+    let Body { query, query_type } =
+        if whole.get().starts_with('{') { serde_json::from_str(whole.get()).map_err(bad)? } else { Body { query: None, query_type: None } };
+    Ok(LoadRequest { query: query.unwrap_or(whole), query_type, format: Format::Json, known: None })
 }
 
 /// The queries of a request: one, several to be blended, or one for each range of a comparison.
@@ -99,18 +105,17 @@ pub(super) struct Asked {
 }
 
 pub(super) fn asked(request: &LoadRequest) -> Result<Asked, Problem> {
+    let text = request.query.get();
     // Cube's clients send the query as a string, too.
-    let json = match &request.query {
-        Json_::String(text) => serde_json::from_str(text).map_err(|error| Problem::bad_query("bad_query", format!("Invalid query format: {error}")))?,
-        other => other.clone(),
-    };
-    if let Json_::Array(list) = json {
+    let unquoted = if text.starts_with('"') { parse::<String>(text)? } else { text.to_owned() };
+    if unquoted.trim_start().starts_with('[') {
+        let list: Vec<Query> = parse(&unquoted)?;
         if list.is_empty() || list.len() > MOST_BLENDED {
             return Err(Problem::bad_query("blending", format!("a list of queries has 1 to {MOST_BLENDED}")));
         }
-        return Ok(Asked { kind: "blendingQuery", queries: list.into_iter().map(parse).collect::<Result<_, _>>()? });
+        return Ok(Asked { kind: "blendingQuery", queries: list });
     }
-    let query: Query = parse(json)?;
+    let query: Query = parse(&unquoted)?;
     Ok(match query::compared(&query)? {
         Some(queries) => Asked { kind: "compareDateRangeQuery", queries },
         None => Asked { kind: "regularQuery", queries: vec![query] },
@@ -263,13 +268,9 @@ pub(super) fn dry_run(app: &App, request: &LoadRequest) -> Result<Json<Json_>, P
     let Asked { kind, queries } = asked(request)?;
     let moment = Moment::of(app);
     let echoes = queries.iter().map(|query| Ok(moment.resolved(query)?.1.echo)).collect::<Result<Vec<_>, Problem>>()?;
-    let orders: Vec<Json_> = echoes
-        .iter()
-        .map(|query| {
-            let pairs = query.order.as_ref().and_then(Json_::as_array).into_iter().flatten();
-            Json_::Object(pairs.filter_map(|pair| Some((pair[0].as_str()?.to_owned(), pair[1].clone()))).collect())
-        })
-        .collect();
+    // One member an object: an object has no order of its own.
+    let pairs = echoes.iter().flat_map(|query| &query.order).flat_map(|order| &order.0);
+    let orders: Vec<Json_> = pairs.map(|(member, direction)| json!({ member: direction })).collect();
     let pivot = pivot_query(kind, &echoes);
     let nothing: Vec<Json_> = echoes.iter().map(|_| Json_::Null).collect();
     Ok(Json(json!({"queryType": kind, "normalizedQueries": echoes, "pivotQuery": pivot, "queryOrder": orders, "transformedQueries": nothing})))
