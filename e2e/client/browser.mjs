@@ -5,7 +5,7 @@
 // The page is opened once: whatever is awaited after that comes without a reload.
 
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 
@@ -25,9 +25,7 @@ page.on("console", (message) => message.type() === "error" && complaints.push(me
 page.on("pageerror", (error) => complaints.push(String(error)));
 const session = await context.newCDPSession(page);
 await session.send("Network.enable");
-const kinds = new Map();
-session.on("Network.responseReceived", ({ requestId, type }) => kinds.set(requestId, type));
-session.on("Network.loadingFinished", ({ requestId, encodedDataLength }) => (bytes += encodedDataLength));
+session.on("Network.loadingFinished", ({ encodedDataLength }) => (bytes += encodedDataLength));
 
 const LIMIT_MS = 30_000;
 
@@ -150,10 +148,8 @@ const commands = {
   },
   /** What axe finds that is serious. */
   async accessible() {
-    await page.addScriptTag({ path: axe }).catch(() => {});
     // The policy of the page allows no script of others: it is evaluated instead.
-    const source = (await import("node:fs")).readFileSync(axe, "utf8");
-    await page.evaluate(source);
+    await page.evaluate(readFileSync(axe, "utf8"));
     const { violations, passes } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
     const serious = violations.filter((found) => ["serious", "critical"].includes(found.impact));
     assert.deepEqual(serious.map((found) => [found.id, found.nodes.map((node) => node.target.join(" ")).slice(0, 5)]), []);

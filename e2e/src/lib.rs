@@ -24,8 +24,8 @@ use tokio_postgres::{Client, NoTls};
 
 pub mod chaos;
 pub mod clicks;
-mod process;
 pub mod node;
+mod process;
 pub mod proxy;
 pub mod scene;
 pub mod servers;

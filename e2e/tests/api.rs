@@ -84,6 +84,11 @@ async fn follow(scene: &mut Scene, running: &Running) -> Result<()> {
             text = rest;
             let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
             let Some(data) = field("data: ") else { continue };
+            if field("event: ").as_deref() == Some("lambda") {
+                let lambdas: Vec<Json> = serde_json::from_str(&data)?;
+                ensure!(lambdas.len() == 1 && lambdas[0]["offsets"].is_object(), "{event}");
+                continue;
+            }
             ensure!(field("event: ").as_deref() == Some("answer"), "{event}");
             ensure!(tags.insert(field("id: ").context("no id")?), "an answer came twice");
             scene.cells += recount(&mut scene.topic, "status_by_server_type", &serde_json::from_str(&data)?)?;

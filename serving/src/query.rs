@@ -258,8 +258,7 @@ pub fn resolve(view: &View, query: &Query, now_ms: i64) -> Result<Resolved, Prob
     let order = order::resolve(query.order.as_ref(), &columns)?;
     let named = |(index, descends): &(usize, bool)| Some((columns.get(*index)?.name(), if *descends { "desc" } else { "asc" }.to_owned()));
     let named = order.iter().filter_map(named).collect();
-    let echo =
-        Query { order: Some(Order(named)), limit: Some(limit), timezone: Some(zone.name().to_owned()), time_dimensions: echo_times, ..query.clone() };
+    let echo = Query { order: Some(Order(named)), limit: Some(limit), timezone: Some(zone.name().to_owned()), time_dimensions: echo_times, ..query.clone() };
     let (offset, total) = (query.offset.unwrap_or(0), query.total.unwrap_or(false));
     Ok(Resolved { columns, conditions, segments, range_micros, order, limit, offset, total, zone, ungrouped, echo })
 }

@@ -45,9 +45,7 @@ fn file(path: &str) -> Option<Response> {
 }
 
 fn guarded(mut response: Response) -> Response {
-    for (name, value) in
-        [(header::CONTENT_SECURITY_POLICY, POLICY), (header::X_CONTENT_TYPE_OPTIONS, "nosniff"), (header::REFERRER_POLICY, "no-referrer")]
-    {
+    for (name, value) in [(header::CONTENT_SECURITY_POLICY, POLICY), (header::X_CONTENT_TYPE_OPTIONS, "nosniff"), (header::REFERRER_POLICY, "no-referrer")] {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! event: answer      id: the answer's tag      data: as /v1/load gives it
-//! event: lambda      id: the answer's tag      data: a list: what each answer covers now; its rows are the same
+//! event: lambda      id: the answer's tag      data: a list: what each answer covers now; its rows are the same. At least every 5 s:
+//!                                              who hears nothing for longer knows that the server is away
 //! event: problem     data: why there is no answer; the stream ends
 //! ```
 //!
@@ -19,7 +20,7 @@ use futures::{Stream, stream};
 use serde_json::{Value as Json, json};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use super::{
@@ -31,8 +32,10 @@ use crate::{answer, problem::Problem};
 /// Faster than this nobody reads; a client may ask for fewer.
 const MOST_A_SECOND: u32 = 10;
 const USUAL_A_SECOND: u32 = 2;
-/// A quiet connection is kept alive through proxies that end silent ones after a minute or so.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+/// What an answer covers is said this often also where nothing moves.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// A connection without an answer is kept alive through proxies that end silent ones after a minute or so.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// One subscription.
 struct Subscription {
@@ -44,6 +47,7 @@ struct Subscription {
     data: Vec<Json>,
     pause: Duration,
     next: Instant,
+    heartbeat: Instant,
     ended: bool,
 }
 
@@ -73,20 +77,25 @@ pub(super) async fn stream(
     let mut changes = app.mirror.changes();
     // The first answer does not wait for a change.
     changes.mark_changed();
-    let subscription = Subscription { app, asked, changes, tag, data: Vec::new(), pause: Duration::from_secs(1) / rate, next: Instant::now(), ended: false };
-    Ok(Sse::new(stream::unfold(subscription, next)).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
+    let (now, pause) = (Instant::now(), Duration::from_secs(1) / rate);
+    let subscription = Subscription { app, asked, changes, tag, data: Vec::new(), pause, next: now, heartbeat: now + HEARTBEAT, ended: false };
+    Ok(Sse::new(stream::unfold(subscription, next)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
 /// The next event; nothing when the view is gone or the server stops.
 async fn next(mut subscription: Subscription) -> Option<(Result<Event, Infallible>, Subscription)> {
     while !subscription.ended {
-        subscription.changes.changed().await.ok()?;
+        let is_due = timeout_at(subscription.heartbeat, subscription.changes.changed()).await.map_or(Some(true), |changed| changed.ok().map(|()| false))?;
         sleep_until(subscription.next).await;
         subscription.changes.mark_unchanged();
-        match subscription.news() {
+        if is_due {
+            subscription.heartbeat = Instant::now() + HEARTBEAT;
+        }
+        match subscription.news(is_due) {
             Ok(None) => {}
             Ok(Some(event)) => {
                 subscription.next = Instant::now() + subscription.pause;
+                subscription.heartbeat = Instant::now() + HEARTBEAT;
                 return Some((Ok(event), subscription));
             }
             // Said once; the client asks again, and gets it as an answer of its own.
@@ -101,8 +110,8 @@ async fn next(mut subscription: Subscription) -> Option<(Result<Event, Infallibl
 }
 
 impl Subscription {
-    /// What is new to the client.
-    fn news(&mut self) -> Result<Option<Event>, Problem> {
+    /// What is new to the client; if its heartbeat is due, what it has covers.
+    fn news(&mut self, is_due: bool) -> Result<Option<Event>, Problem> {
         let moment = Moment::of(&self.app);
         let (mut tags, mut lambdas) = (String::new(), Vec::new());
         for query in &self.asked.queries {
@@ -115,8 +124,9 @@ impl Subscription {
             1 => tags,
             _ => blake3::hash(tags.as_bytes()).to_hex().to_string(),
         };
+        let covers = |tag: String| Some(Event::default().event("lambda").id(tag).data(json!(lambdas).to_string()));
         if tag == self.tag {
-            return Ok(None);
+            return Ok(is_due.then(|| covers(tag)).flatten());
         }
         let answer = as_json(&moment, &self.asked, false)?;
         let results = answer.get("results").and_then(Json::as_array).map_or(std::slice::from_ref(&answer), Vec::as_slice);
@@ -124,7 +134,7 @@ impl Subscription {
         self.tag.clone_from(&tag);
         // Events that are none of this query's moved the offsets alone.
         if data == self.data {
-            return Ok(Some(Event::default().event("lambda").id(tag).data(json!(lambdas).to_string())));
+            return Ok(covers(tag));
         }
         self.data = data;
         Ok(Some(Event::default().event("answer").id(tag).data(answer.to_string())))
