@@ -65,7 +65,9 @@ impl Catalog {
     /// When the address cannot be read.
     pub fn at(url: &str) -> Result<Self> {
         let mut config = Config::from_str(url).map_err(|error| Refused(format!("setting postgres.url: {error}")))?;
-        config.connect_timeout(CONNECT_LIMIT).options("-c search_path=anabranch -c timezone=UTC").application_name("anabranch");
+        // A process that hangs, or that nothing is heard of any more, must not keep the locks of a transaction that it began.
+        let options = "-c search_path=anabranch -c timezone=UTC -c idle_in_transaction_session_timeout=10s";
+        config.connect_timeout(CONNECT_LIMIT).options(options).application_name("anabranch");
         config.keepalives_idle(Duration::from_secs(10)).tcp_user_timeout(Duration::from_secs(30));
         Ok(Self { config })
     }

@@ -11,12 +11,18 @@ const AGAIN_MS = 2_000;
 type Theme = "light" | "dark";
 
 function useTheme(): [Theme, () => void] {
+  const system = matchMedia("(prefers-color-scheme: dark)");
   const preferred = (): Theme => {
     const chosen = localStorage.getItem("theme");
     if (chosen === "light" || chosen === "dark") return chosen;
-    return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+    return system.matches ? "dark" : "light";
   };
   const [theme, setTheme] = useState<Theme>(preferred);
+  useEffect(() => {
+    const follow = () => setTheme(preferred());
+    system.addEventListener("change", follow);
+    return () => system.removeEventListener("change", follow);
+  }, []);
   document.documentElement.dataset["theme"] = theme;
   return [
     theme,

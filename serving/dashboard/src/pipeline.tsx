@@ -95,6 +95,7 @@ function Source(props: { source: SourceStatus }) {
             <p class="legend">
               <span class="batch" /> batch version <span class="speed" /> live rows <span class="unread" /> not read yet
             </p>
+            <div class="all-arms">
             {source.views.map((view) => (
               <div class="view-arms">
                 <h3>
@@ -108,6 +109,7 @@ function Source(props: { source: SourceStatus }) {
                 <Arms source={source} view={view} />
               </div>
             ))}
+            </div>
           </Panel>
         )}
         {kafka && (
@@ -188,7 +190,7 @@ function Source(props: { source: SourceStatus }) {
                     <tr class={run.outcome === "failed" || run.outcome === "drift" ? "bad" : ""}>
                       <th scope="row">{run.run}</th>
                       <td>{run.kind}</td>
-                      <td>{run.started_at}</td>
+                      <td class="time">{run.started_at}</td>
                       <td class="number">{run.seconds.toFixed(1)} s</td>
                       <td class="number">{count(run.records)}</td>
                       <td title={run.error ?? ""}>
