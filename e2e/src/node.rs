@@ -77,7 +77,7 @@ impl Drop for Browser {
             }
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
-        let _: Result<(), _> = self.child.kill();
-        let _: Result<_, _> = self.child.wait();
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }

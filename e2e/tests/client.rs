@@ -23,7 +23,7 @@ async fn the_real_client_gets_what_the_recount_computes() -> Result<()> {
     let file = scene.stage.folder().join("events.ndjson");
     std::fs::write(&file, lines)?;
     let text = node::run("suite.mjs", &[&serving(&running)?.url, file.to_str().context("a path")?])?;
-    println!("{}", text.trim());
+    eprintln!("{}", text.trim());
     let queries: usize = text.split(' ').next().context("nothing was printed")?.parse().with_context(|| text.clone())?;
     ensure!(queries >= 40, "{text}");
     Ok(())

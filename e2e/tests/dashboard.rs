@@ -119,8 +119,7 @@ async fn layers_go_away(scene: &mut Scene, running: &mut Running, browser: &mut 
     browser.tell(&json!({"do": "open", "path": "/?granularity=hour"}))?;
     browser.tell(&json!({"do": "freshness", "contains": "live"}))?;
     running.remove("speed").context("no speed")?.kill()?;
-    let said = browser.tell(&json!({"do": "freshness", "contains": "the speed layer is away; exact up to"}))?;
-    println!("{said}");
+    browser.tell(&json!({"do": "freshness", "contains": "the speed layer is away; exact up to"}))?;
     browser.tell(&json!({"do": "picture", "name": "dashboard-away"}))?;
     browser.tell(&json!({"do": "open", "path": "/?view=pipeline"}))?;
     browser.tell(&json!({"do": "text", "contains": "away"}))?;

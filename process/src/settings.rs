@@ -108,6 +108,14 @@ pub struct Batch {
 pub struct Serving {
     /// `address:port`; this machine alone by default.
     pub listen: String,
+    /// Queries that are computed at the same time; others wait.
+    pub queries_at_once: usize,
+    /// A query that takes longer is given up.
+    pub query_seconds: u64,
+    /// Groups that one query may hold while it is computed; each takes about 1 kB.
+    pub groups: usize,
+    /// Rows of answers that are kept for who asks the same while nothing changed.
+    pub cache_bytes: u64,
 }
 
 impl Default for Kafka {
@@ -154,7 +162,7 @@ impl Default for Batch {
 
 impl Default for Serving {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8080".to_owned() }
+        Self { listen: "127.0.0.1:8080".to_owned(), queries_at_once: 8, query_seconds: 30, groups: 1_000_000, cache_bytes: 64 * 1024 * 1024 }
     }
 }
 

@@ -13,11 +13,16 @@ use anabranch_views::{
     scalar::{self, decimal_text},
 };
 use serde_json::{Map, Value as Json, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    mirror::Answerable,
+    answerable::Answerable,
+    problem::Problem,
     query::{Clock, Column, Resolved, Subject, shown},
 };
+
+/// The code of an answer that was given up because nobody waits.
+pub(crate) const ABANDONED: &str = "abandoned";
 
 /// The largest integer that every JSON reader keeps.
 const SAFE_INTEGER: i128 = 9_007_199_254_740_992;
@@ -31,19 +36,43 @@ pub struct Rows {
     pub total: usize,
 }
 
+/// What an answer may use.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Groups that it may hold.
+    pub groups: usize,
+    /// Nobody waits for it any more.
+    pub left: CancellationToken,
+}
+
+/// How many rows are looked at before it is asked whether somebody still waits.
+const ROWS_A_LOOK: usize = 4096;
+
 /// Filters, groups, merges, finalizes, orders and limits.
-#[must_use]
-pub fn rows(answerable: &Answerable, query: &Resolved) -> Rows {
+///
+/// # Errors
+/// When there are too many groups, or nobody waits.
+pub fn rows(answerable: &Answerable, query: &Resolved, limits: &Limits) -> Result<Rows, Problem> {
     let view = &answerable.view;
     let clock = Clock { now_ms: 0, zone: query.zone };
     let mut groups: HashMap<Vec<u8>, Row> = HashMap::new();
-    for row in answerable.rows().filter(|row| passes(view, row, query)) {
+    for (count, row) in answerable.rows().enumerate() {
+        if count % ROWS_A_LOOK == 0 && limits.left.is_cancelled() {
+            return Err(Problem::unavailable(ABANDONED, "nobody waits for this answer"));
+        }
+        if !passes(view, row, query) {
+            continue;
+        }
         let key = key(view, row, query, &clock);
         let mut encoded = Vec::with_capacity(64);
         // A record is known by its whole key: the partition and the offset are in it.
         let grouped_by = if query.ungrouped { &row.key } else { &key };
         grouped_by.iter().for_each(|value| value.encode_key(&mut encoded));
         groups.entry(encoded).or_insert_with(|| Row::empty(view, key)).merge(row);
+        if groups.len() > limits.groups {
+            let detail = format!("the query makes more than {} groups (serving.groups); filter, or group by fewer dimensions", limits.groups);
+            return Err(Problem::bad_query("group_limit", detail));
+        }
     }
     let held = |row: &Row| {
         let measured = |subject: Subject| match subject {
@@ -62,7 +91,7 @@ pub fn rows(answerable: &Answerable, query: &Resolved) -> Rows {
     let total = cells.len();
     cells.drain(..query.offset.min(total));
     cells.truncate(query.limit);
-    Rows { cells, total }
+    Ok(Rows { cells, total })
 }
 
 fn passes(view: &View, row: &Row, query: &Resolved) -> bool {
@@ -144,16 +173,15 @@ pub fn json_of(value: &Value) -> Json {
 
 /// The whole answer: `query`, `data`, `annotation`, `lambda`.
 #[must_use]
-pub fn answer(answerable: &Answerable, query: &Resolved, now_ms: i64) -> Json {
+pub fn answer(answerable: &Answerable, query: &Resolved, rows: &Rows, now_ms: i64) -> Json {
     let names: Vec<String> = query.columns.iter().map(Column::name).collect();
-    let rows = rows(answerable, query);
     let errors = errors(&names, &rows.cells);
     let data: Vec<Json> = rows
         .cells
-        .into_iter()
+        .iter()
         .map(|row| {
             let mut object = Map::new();
-            for ((column, name), cell) in query.columns.iter().zip(&names).zip(&row) {
+            for ((column, name), cell) in query.columns.iter().zip(&names).zip(row) {
                 if let Column::Time { member, .. } = column {
                     // Cube's clients know a time dimension by both names.
                     object.insert(member.clone(), json_of(cell));

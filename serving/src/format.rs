@@ -42,9 +42,10 @@ pub enum Format {
     Parquet,
 }
 
-const ALL: [Format; 5] = [Format::Json, Format::Csv, Format::Ndjson, Format::Arrow, Format::Parquet];
-
 impl Format {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Json, Self::Csv, Self::Ndjson, Self::Arrow, Self::Parquet];
+
     /// Its media type.
     #[must_use]
     pub fn media_type(self) -> &'static str {
@@ -70,7 +71,7 @@ impl Format {
             let mut parts = range.split(';').map(str::trim);
             let name = parts.next().unwrap_or_default().to_lowercase();
             let quality = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok()).unwrap_or(1.0);
-            let named = ALL.into_iter().find(|format| format.media_type() == name || (name == "application/jsonl" && *format == Self::Ndjson));
+            let named = Self::ALL.into_iter().find(|format| format.media_type() == name || (name == "application/jsonl" && *format == Self::Ndjson));
             let any = matches!(name.as_str(), "*/*" | "application/*").then_some(Self::Json);
             if let Some(format) = named.or(any).filter(|_| quality > 0.0)
                 && best.is_none_or(|(known, _)| quality > known)
@@ -80,8 +81,7 @@ impl Format {
         }
         best.map(|(_, format)| format).ok_or_else(|| Problem {
             status: StatusCode::NOT_ACCEPTABLE,
-            code: "not_acceptable",
-            detail: format!("no answer as {accept}; one of {}", ALL.map(Self::media_type).join(", ")),
+            ..Problem::bad_query("not_acceptable", format!("no answer as {accept}; one of {}", Self::ALL.map(Self::media_type).join(", ")))
         })
     }
 }

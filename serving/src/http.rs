@@ -2,21 +2,20 @@
 //!
 //! | file | routes |
 //! |---|---|
+//! | `http/request.rs`, `http/moment.rs` | what is asked, and of which moment |
 //! | `http/load.rs` | `/v1/load`, `/v1/dry-run`, `/v1/explain` |
 //! | `http/meta.rs` | `/v1/meta` |
 //! | `http/stream.rs` | `/v1/stream` |
+//! | `http/openapi.rs` | `/v1/openapi.json` |
 //! | `http/dashboard.rs` | `/`, `/assets/…` |
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anabranch_process::{Catalog, Settings};
-use axum::{
-    Json, Router,
-    extract::{DefaultBodyLimit, State},
-    http::StatusCode,
-    routing::get,
-};
+use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use serde_json::{Value as Json_, json};
+use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
+use tokio_util::sync::CancellationToken;
 use tower_http::{
     compression::{
         CompressionLayer,
@@ -31,21 +30,57 @@ use self::{
     load::{dry_run, explain, load, of_query},
     meta::cube,
 };
-use crate::{mirror::Mirror, problem::Problem, status};
+use crate::{cache::Answers, mirror::Mirror, problem::Problem, status};
 
 mod dashboard;
 mod load;
 mod meta;
+mod moment;
+mod openapi;
+mod request;
 mod stream;
 
-/// A query is a few kilobytes.
-const BODY_LIMIT_BYTES: usize = 1024 * 1024;
-const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+/// Beyond the limits of single steps: no request takes longer.
+const REQUEST_LIMIT: Duration = Duration::from_secs(120);
+/// A query waits so long for its turn.
+const TURN_LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 struct App {
     mirror: Mirror,
-    settings: Settings,
+    settings: Arc<Settings>,
+    answers: Answers,
+    turns: Arc<Semaphore>,
+}
+
+impl App {
+    /// Computes something beside the connections, a few at a time; `left` is told when nobody waits for it any more.
+    ///
+    /// # Errors
+    /// A [`Problem`] that names the limit and its setting.
+    async fn compute<T: Send + 'static>(&self, left: CancellationToken, work: impl FnOnce() -> Result<T, Problem> + Send + 'static) -> Result<T, Problem> {
+        let serving = &self.settings.serving;
+        let turn = timeout(TURN_LIMIT, Arc::clone(&self.turns).acquire_owned()).await.ok().and_then(Result::ok).ok_or_else(|| {
+            let at_once = serving.queries_at_once;
+            Problem::unavailable(
+                "busy",
+                format!("{at_once} queries are being computed (serving.queries_at_once), and none ended within {} s", TURN_LIMIT.as_secs()),
+            )
+        })?;
+        let _waiting = left.drop_guard();
+        let work = spawn_blocking(move || {
+            let _turn = turn;
+            work()
+        });
+        match timeout(Duration::from_secs(serving.query_seconds), work).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => {
+                error!(error = %panic, "a query broke off");
+                Err(Problem { status: StatusCode::INTERNAL_SERVER_ERROR, ..Problem::bad_query("broken", "the query broke off; the server's log says why") })
+            }
+            Err(_) => Err(Problem::unavailable("time_limit", format!("not computed within {} s (serving.query_seconds)", serving.query_seconds))),
+        }
+    }
 }
 
 pub(crate) fn routes(mirror: Mirror, settings: Settings) -> Router {
@@ -58,21 +93,23 @@ pub(crate) fn routes(mirror: Mirror, settings: Settings) -> Router {
         .route("/v1/stream", get(stream::stream))
         .route("/v1/meta", get(read_meta).post(read_meta))
         .route("/v1/status", get(read_status))
+        .route("/v1/openapi.json", get(openapi::openapi))
         .merge(dashboard::routes())
         .route("/healthz", get(|| async { Json(json!({"health": "HEALTH"})) }))
         .route("/readyz", get(readyz))
         .fallback(|| async {
-            Problem {
-                status: StatusCode::NOT_FOUND,
-                code: "unknown_route",
-                detail: "unknown route; /v1/load, /v1/dry-run, /v1/explain, /v1/stream, /v1/meta, /v1/status, /healthz, /readyz".to_owned(),
-            }
+            let known = openapi::ROUTES.map(|(path, ..)| path).join(", ");
+            Problem { status: StatusCode::NOT_FOUND, ..Problem::bad_query("unknown_route", format!("unknown route; {known}, /docs")) }
         })
         .layer(CompressionLayer::new().compress_when(DefaultPredicate::new().and(NotForContentType::new("application/wasm"))))
-        .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_LIMIT))
         .layer(CorsLayer::permissive())
-        .with_state(App { mirror, settings })
+        .with_state(App {
+            mirror,
+            answers: Answers::new(settings.serving.cache_bytes),
+            turns: Arc::new(Semaphore::new(settings.serving.queries_at_once)),
+            settings: Arc::new(settings),
+        })
 }
 
 async fn read_meta(State(app): State<App>) -> Result<Json<Json_>, Problem> {

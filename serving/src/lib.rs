@@ -4,9 +4,12 @@
 //! |---|---|
 //! | `snapshot.rs` | what PostgreSQL says, in one snapshot |
 //! | `version.rs` | published parts in memory |
+//! | [`answerable`] | what a view's answers are computed from |
 //! | [`mirror`] | both together, refreshed: what answers are computed from |
+//! | `older.rs` | versions that were current once |
 //! | [`query`] | a query, resolved against a view |
 //! | [`answer`] | a resolved query → rows |
+//! | `cache.rs` | rows of answers, kept while they are the newest |
 //! | [`status`] | where everything stands |
 //! | [`format`] | rows as JSON, CSV, NDJSON, Arrow, Parquet |
 //! | `http.rs` | the routes |
@@ -21,9 +24,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 pub mod answer;
+pub mod answerable;
+mod cache;
 pub mod format;
 mod http;
 pub mod mirror;
+mod older;
 mod problem;
 pub mod query;
 mod snapshot;

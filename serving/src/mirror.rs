@@ -14,7 +14,7 @@ use std::{
 };
 
 use anabranch_core::{
-    Coverage, Offset, OffsetRange, Partition,
+    Coverage, Offset, Partition,
     definition::{Fingerprint, View},
     protocol::{
         EpochId, PartitionRow, RunId,
@@ -26,7 +26,7 @@ use anabranch_process::{
     catalog::{definitions::SourceDefinitions, rows::VersionRow},
     clock,
 };
-use anabranch_views::{Groups, Row};
+use anabranch_views::Groups;
 use anyhow::{Context, Result};
 use futures::{StreamExt, stream};
 use tokio::{
@@ -39,6 +39,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::{
+    answerable::{Answerable, ViewState},
+    older::Older,
     snapshot::{self, Changes, Identity, Seen, Snapshot, SourceSnapshot, hashed},
     version::{self, Version},
 };
@@ -55,78 +57,6 @@ const SILENT_MS: i64 = 10_000;
 const STALE: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(500);
 
-/// What a view's answers are computed from: complete, immutable, shared.
-#[derive(Clone, Debug)]
-pub struct Answerable {
-    /// The view.
-    pub view: Arc<View>,
-    /// The run of the loaded version.
-    pub run: Option<RunId>,
-    /// What the version includes.
-    pub coverage: Coverage,
-    /// *o*: an answer equals the fold of all records below.
-    pub offsets: Coverage,
-    /// Records that Kafka has above the offsets; nothing while nobody looks.
-    pub lag_records: Option<i64>,
-    /// For how long speed had written nothing of some partition when this was read, milliseconds.
-    pub speed_silent_ms: Option<i64>,
-    /// How old the version was when this was read, milliseconds.
-    pub version_age_ms: Option<i64>,
-    /// When this was read, milliseconds since 1970.
-    pub refreshed_ms: i64,
-    /// Ranges below the coverage whose records nobody has any more: the answer is without them.
-    pub lost: Vec<(Partition, OffsetRange)>,
-    version: Option<Arc<Version>>,
-    live: Vec<Arc<Groups>>,
-}
-
-impl Answerable {
-    /// The rows of the version, then the live ones. A group may be in several: merging makes it one.
-    pub fn rows(&self) -> impl Iterator<Item = &Row> {
-        let version = self.version.iter().flat_map(|version| version.parts.values()).flat_map(|part| part.iter());
-        version.chain(self.live.iter().flat_map(|groups| groups.0.values()))
-    }
-
-    /// The groups of each part of the version.
-    #[must_use]
-    pub fn part_counts(&self) -> BTreeMap<&str, usize> {
-        self.version.iter().flat_map(|version| &version.parts).map(|(name, part)| (name.as_str(), part.len())).collect()
-    }
-
-    /// The groups of each live epoch.
-    #[must_use]
-    pub fn live_counts(&self) -> Vec<usize> {
-        self.live.iter().map(|groups| groups.0.len()).collect()
-    }
-
-    /// How many groups the version and the live rows hold.
-    #[must_use]
-    pub fn group_counts(&self) -> (usize, usize) {
-        let version = self.version.iter().flat_map(|version| version.parts.values()).map(|part| part.len()).sum();
-        (version, self.live.iter().map(|groups| groups.0.len()).sum())
-    }
-}
-
-/// Whether and how a view can be answered.
-#[derive(Clone, Debug)]
-pub enum ViewState {
-    /// It can.
-    Ready(Arc<Answerable>),
-    /// Its history is being computed.
-    BeingBuilt(Arc<View>),
-}
-
-impl ViewState {
-    /// Its definition.
-    #[must_use]
-    pub fn view(&self) -> &Arc<View> {
-        match self {
-            Self::Ready(answerable) => &answerable.view,
-            Self::BeingBuilt(view) => view,
-        }
-    }
-}
-
 #[derive(Default)]
 struct Published {
     views: BTreeMap<String, ViewState>,
@@ -141,6 +71,7 @@ struct Shared {
     catalog: Catalog,
     warehouse: Warehouse,
     published: RwLock<Published>,
+    older: Older,
     notified: Notify,
     changed: tokio::sync::watch::Sender<u64>,
 }
@@ -167,6 +98,7 @@ impl Mirror {
             catalog: Catalog::at(&settings.postgres.url)?,
             warehouse: Warehouse::at(&settings.warehouse.url)?,
             published: RwLock::default(),
+            older: Older::default(),
             notified: Notify::new(),
             changed: tokio::sync::watch::Sender::new(0),
         };
@@ -192,6 +124,18 @@ impl Mirror {
             (true, None) if age > STALE => Err(format!("PostgreSQL has not answered for {} s; answers stand and grow older", age.as_secs())),
             (true, None) => Ok(()),
         }
+    }
+
+    /// An older version of a view, by the run that published it; else the runs whose versions there are.
+    ///
+    /// # Errors
+    /// When PostgreSQL or the warehouse does not answer.
+    pub async fn older(&self, view: &Arc<View>, run: RunId) -> Result<Result<Arc<Answerable>, Vec<RunId>>> {
+        let current = match self.views().get(&view.name) {
+            Some(ViewState::Ready(answerable)) => answerable.version.clone(),
+            _ => None,
+        };
+        self.shared.older.get(&self.shared.catalog, &self.shared.warehouse, view, current.as_deref(), run).await
     }
 
     /// Counts up with every refresh that published something.

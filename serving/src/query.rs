@@ -4,6 +4,7 @@ use anabranch_core::definition::{DataType, Expr, Granularity, View, Width, error
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+use utoipa::ToSchema;
 
 pub use self::{
     filter::{Condition, Conditions, Subject},
@@ -24,7 +25,7 @@ const MOST_COMPARED: usize = 16;
 pub const MAXIMUM_LIMIT: usize = 50_000;
 
 /// A query as it is sent.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Query {
     /// Members to compute.
@@ -36,9 +37,11 @@ pub struct Query {
     /// Conditions that the view's definition names.
     pub segments: Vec<String>,
     /// All must hold: `{"member", "operator", "values"}`, or `{"or": […]}`, `{"and": […]}`.
+    #[schema(value_type = Vec<Object>)]
     pub filters: Vec<Json>,
     /// `{"member": "asc"}` or `[["member", "desc"]]`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<(String, String)>>)]
     pub order: Option<Order>,
     /// At most [`MAXIMUM_LIMIT`].
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,7 +61,7 @@ pub struct Query {
 }
 
 /// A time dimension of a query.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct TimeDimension {
     /// The member.
@@ -75,7 +78,7 @@ pub struct TimeDimension {
 }
 
 /// A range of time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum DateRange {
     /// One day, or words.

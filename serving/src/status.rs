@@ -10,18 +10,19 @@ use anabranch_process::{
 use anabranch_views::{State, Value};
 use anyhow::Result;
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use crate::mirror::{Mirror, ViewState};
+use crate::{answerable::ViewState, mirror::Mirror};
 
 /// All sources.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Status {
     /// By name.
     pub sources: Vec<SourceStatus>,
 }
 
 /// One source.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct SourceStatus {
     /// Its name.
     pub source: String,
@@ -52,7 +53,7 @@ pub struct SourceStatus {
 }
 
 /// Offsets that were accepted as lost.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct LostStatus {
     /// Of this partition.
     pub partition: i32,
@@ -63,7 +64,7 @@ pub struct LostStatus {
 }
 
 /// One partition.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct PartitionStatus {
     /// Its number.
     pub partition: i32,
@@ -86,7 +87,7 @@ pub struct PartitionStatus {
 }
 
 /// One view.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct ViewStatus {
     /// Its name.
     pub view: String,
@@ -95,8 +96,10 @@ pub struct ViewStatus {
     /// The run of its version.
     pub run: Option<i64>,
     /// What the version includes.
+    #[schema(value_type = BTreeMap<String, i64>)]
     pub coverage: Coverage,
     /// What an answer includes.
+    #[schema(value_type = BTreeMap<String, i64>)]
     pub offsets: Coverage,
     /// Groups in the version.
     pub version_groups: usize,
@@ -111,7 +114,7 @@ pub struct ViewStatus {
 }
 
 /// One run.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct RunStatus {
     /// Its number.
     pub run: i64,

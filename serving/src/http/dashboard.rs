@@ -23,11 +23,12 @@ const POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; 
 
 const NOT_BUILT: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Anabranch</title><h1>Anabranch</h1>\
                          <p>This server was built without its dashboard. <code>make dashboard</code> builds it (it needs Node 20 or newer); then build the server again.</p>\
-                         <p>The API is here: <a href=\"/v1/meta\">/v1/meta</a>, <a href=\"/v1/status\">/v1/status</a>, <a href=\"/docs\">/docs</a>.</p></html>";
+                         <p>The API is here: <a href=\"/v1/meta\">/v1/meta</a>, <a href=\"/v1/status\">/v1/status</a>, <a href=\"/v1/openapi.json\">/v1/openapi.json</a>.</p></html>";
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/", get(|| async { file("index.html").unwrap_or_else(|| guarded(Html(NOT_BUILT).into_response())) }))
+        .route("/docs", get(|| async { file("docs.html").unwrap_or_else(|| guarded(Html(NOT_BUILT).into_response())) }))
         .route("/icon.svg", get(|| async { file("icon.svg").unwrap_or_else(|| StatusCode::NOT_FOUND.into_response()) }))
         .route(
             "/assets/{name}",

@@ -25,7 +25,9 @@ use tokio::{
 
 use super::{
     App,
-    load::{Asked, LoadRequest, Moment, answerable, as_json, asked, from_url, parameter},
+    load::as_json,
+    moment::{Moment, answerable},
+    request::{Asked, LoadRequest, asked, parameter},
 };
 use crate::{answer, problem::Problem};
 
@@ -61,7 +63,7 @@ pub(super) async fn stream(
     RawQuery(parameters): RawQuery,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let parameters = parameters.unwrap_or_default();
-    let request: LoadRequest = from_url(&parameters)?;
+    let request = LoadRequest::from_url(&parameters, &HeaderMap::new())?;
     let asked = asked(&request)?;
     let rate = match parameter(&parameters, "maxPerSecond") {
         None => USUAL_A_SECOND,
@@ -91,7 +93,16 @@ async fn next(mut subscription: Subscription) -> Option<(Result<Event, Infallibl
         if is_due {
             subscription.heartbeat = Instant::now() + HEARTBEAT;
         }
-        match subscription.news(is_due) {
+        let moment = Moment::of(&subscription.app);
+        let (app, left) = (subscription.app.clone(), moment.limits.left.clone());
+        let computed = app.compute(left, move || {
+            let news = subscription.news(&moment, is_due);
+            Ok((subscription, news))
+        });
+        let news;
+        // Without a place among the queries the connection ends; the client comes again.
+        (subscription, news) = computed.await.ok()?;
+        match news {
             Ok(None) => {}
             Ok(Some(event)) => {
                 subscription.next = Instant::now() + subscription.pause;
@@ -111,8 +122,7 @@ async fn next(mut subscription: Subscription) -> Option<(Result<Event, Infallibl
 
 impl Subscription {
     /// What is new to the client; if its heartbeat is due, what it has covers.
-    fn news(&mut self, is_due: bool) -> Result<Option<Event>, Problem> {
-        let moment = Moment::of(&self.app);
+    fn news(&mut self, moment: &Moment, is_due: bool) -> Result<Option<Event>, Problem> {
         let (mut tags, mut lambdas) = (String::new(), Vec::new());
         for query in &self.asked.queries {
             let (state, resolved) = moment.resolved(query)?;
@@ -128,7 +138,7 @@ impl Subscription {
         if tag == self.tag {
             return Ok(is_due.then(|| covers(tag)).flatten());
         }
-        let answer = as_json(&moment, &self.asked, false)?;
+        let answer = as_json(moment, &self.asked, false)?;
         let results = answer.get("results").and_then(Json::as_array).map_or(std::slice::from_ref(&answer), Vec::as_slice);
         let data: Vec<Json> = results.iter().map(|result| result.get("data").cloned().unwrap_or_default()).collect();
         self.tag.clone_from(&tag);
