@@ -28,6 +28,7 @@ mod comments;
 pub mod error;
 pub mod expression;
 pub mod function;
+mod gauges;
 mod options;
 mod parse;
 mod scalar;
@@ -40,6 +41,7 @@ mod view;
 pub use error::{DefinitionError, File};
 pub use expression::{DataType, Expr, Granularity, Literal, MAX_PRECISION, MAX_SUMMED_PRECISION, Node};
 pub use function::Function;
+pub use gauges::Gauges;
 pub use parse::parse;
 pub use table::{
     Column, DECODE_ERROR, FileFormat, Files, KAFKA_HEADERS, KAFKA_KEY, KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, KAFKA_VALUE, RESERVED_COLUMNS, Source,
@@ -130,6 +132,8 @@ pub struct View {
     pub column_comments: BTreeMap<String, String>,
     /// Conditions over the view's own columns that queries name, `WITH ("segment.red" = '…')`.
     pub segments: BTreeMap<String, Segment>,
+    /// Measures that Prometheus is shown, `WITH (metrics = '…')`.
+    pub gauges: Option<Gauges>,
     /// The hash of all below.
     pub fingerprint: Fingerprint,
     /// The source, as it was when the view was defined; a reference for a view over that alone.

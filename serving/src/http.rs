@@ -6,13 +6,24 @@
 //! | `http/load.rs` | `/v1/load`, `/v1/dry-run`, `/v1/explain` |
 //! | `http/meta.rs` | `/v1/meta` |
 //! | `http/stream.rs` | `/v1/stream` |
+//! | `http.rs` | `/v1/status`, `/healthz`, `/readyz`, `/metrics` |
 //! | `http/openapi.rs` | `/v1/openapi.json` |
 //! | `http/dashboard.rs` | `/`, `/assets/…` |
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anabranch_process::{Catalog, Settings};
-use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use axum::{
+    Json, Router,
+    extract::{MatchedPath, Request, State},
+    http::{StatusCode, header},
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use serde_json::{Value as Json_, json};
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -30,7 +41,7 @@ use self::{
     load::{dry_run, explain, load, of_query},
     meta::cube,
 };
-use crate::{cache::Answers, mirror::Mirror, problem::Problem, status};
+use crate::{cache::Answers, metrics::Figures, mirror::Mirror, problem::Problem, status};
 
 mod dashboard;
 mod load;
@@ -50,6 +61,7 @@ struct App {
     mirror: Mirror,
     settings: Arc<Settings>,
     answers: Answers,
+    figures: Figures,
     turns: Arc<Semaphore>,
 }
 
@@ -83,8 +95,15 @@ impl App {
     }
 }
 
-pub(crate) fn routes(mirror: Mirror, settings: Settings) -> Router {
-    Router::new()
+pub(crate) fn routes(mirror: Mirror, settings: Settings) -> anyhow::Result<Router> {
+    let app = App {
+        mirror,
+        answers: Answers::new(settings.serving.cache_bytes),
+        figures: Figures::new()?,
+        turns: Arc::new(Semaphore::new(settings.serving.queries_at_once)),
+        settings: Arc::new(settings),
+    };
+    let router = Router::new()
         .route("/v1/load", of_query(load))
         // Cube's clients poll it: the same answer.
         .route("/v1/subscribe", of_query(load))
@@ -97,6 +116,7 @@ pub(crate) fn routes(mirror: Mirror, settings: Settings) -> Router {
         .merge(dashboard::routes())
         .route("/healthz", get(|| async { Json(json!({"health": "HEALTH"})) }))
         .route("/readyz", get(readyz))
+        .route("/metrics", get(read_metrics))
         .fallback(|| async {
             let known = openapi::ROUTES.map(|(path, ..)| path).join(", ");
             Problem { status: StatusCode::NOT_FOUND, ..Problem::bad_query("unknown_route", format!("unknown route; {known}, /docs")) }
@@ -104,12 +124,9 @@ pub(crate) fn routes(mirror: Mirror, settings: Settings) -> Router {
         .layer(CompressionLayer::new().compress_when(DefaultPredicate::new().and(NotForContentType::new("application/wasm"))))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_LIMIT))
         .layer(CorsLayer::permissive())
-        .with_state(App {
-            mirror,
-            answers: Answers::new(settings.serving.cache_bytes),
-            turns: Arc::new(Semaphore::new(settings.serving.queries_at_once)),
-            settings: Arc::new(settings),
-        })
+        .layer(from_fn_with_state(app.clone(), timed))
+        .with_state(app);
+    Ok(router)
 }
 
 async fn read_meta(State(app): State<App>) -> Result<Json<Json_>, Problem> {
@@ -127,6 +144,28 @@ async fn read_status(State(app): State<App>) -> Result<Json<status::Status>, Pro
         error!(error = format!("{cause:#}"), "could not read the status");
         Problem::unavailable("no_status", "the catalog does not answer")
     })
+}
+
+async fn read_metrics(State(app): State<App>) -> Result<impl IntoResponse, Problem> {
+    let scraped = app.clone();
+    let text = app
+        .compute(CancellationToken::new(), move || {
+            scraped.figures.text(&scraped.mirror, scraped.settings.serving.groups).map_err(|cause| {
+                error!(error = format!("{cause:#}"), "could not write the metrics");
+                Problem { status: StatusCode::INTERNAL_SERVER_ERROR, ..Problem::bad_query("metrics", "the metrics could not be written") }
+            })
+        })
+        .await?;
+    Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text))
+}
+
+/// Notes how long a request took.
+async fn timed(State(app): State<App>, path: Option<MatchedPath>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let response = next.run(request).await;
+    let route = path.as_ref().map_or("unknown", MatchedPath::as_str);
+    app.figures.requests.with_label_values(&[route, response.status().as_str()]).observe(began.elapsed().as_secs_f64());
+    response
 }
 
 async fn readyz(State(app): State<App>) -> Result<Json<Json_>, Problem> {

@@ -13,6 +13,7 @@
 //! | [`status`] | where everything stands |
 //! | [`format`] | rows as JSON, CSV, NDJSON, Arrow, Parquet |
 //! | `http.rs` | the routes |
+//! | `metrics.rs` | figures for Prometheus |
 //! | `problem.rs` | errors as clients see them |
 //!
 //! PostgreSQL is never asked per request.
@@ -28,6 +29,7 @@ pub mod answerable;
 mod cache;
 pub mod format;
 mod http;
+mod metrics;
 pub mod mirror;
 mod older;
 mod problem;
@@ -49,7 +51,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<()> {
         .map_err(|error| Refused(format!("setting serving.listen = \"{}\": {error}", settings.serving.listen)))?;
     info!(listen = %listener.local_addr()?, "started serving");
     let follower = tokio::spawn(mirror.clone().follow(stop.clone()));
-    let app = http::routes(mirror, settings);
+    let app = http::routes(mirror, settings)?;
     axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await.context("serve")?;
     follower.await?;
     info!("stopped serving");

@@ -347,4 +347,6 @@ fn zone_fits(view: &View, clock: &Clock) -> Result<(), Problem> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@ use super::{
     KAFKA_TIMESTAMP, Measure, Segment, Source, View, Width,
     aggregate::{self, DISTINCT_LIMIT, condition_of},
     error::Mistake,
+    gauges,
     options::{Options, name_parts},
     scalar::{self, Scope},
     source::{identifier, object_name},
@@ -23,7 +24,7 @@ use super::{
 /// The measure of every row view.
 const ROW_COUNT: &str = "count";
 /// What the WITH of a view may hold.
-const OPTIONS: [&str; 2] = ["distinct_limit.*", "segment.*"];
+const OPTIONS: [&str; 3] = ["distinct_limit.*", "metrics", "segment.*"];
 /// What `distinct_limit` may be: the values of one group are one cell of a table.
 const LARGEST_DISTINCT_LIMIT: usize = 100_000;
 
@@ -34,6 +35,7 @@ fn empty(name: String, source: &Source, sql: String) -> View {
         comment: None,
         column_comments: BTreeMap::new(),
         segments: BTreeMap::new(),
+        gauges: None,
         fingerprint: Fingerprint(String::new()),
         source: source.clone(),
         joins: Vec::new(),
@@ -120,6 +122,7 @@ pub(super) fn compile(definition: &CreateView, sources: &BTreeMap<String, Source
     }
     check_names(&items, &view)?;
     view.segments = segments(&options, &view)?;
+    view.gauges = gauges::gauges(&options, &view)?;
     view.fingerprint = fingerprint(&view);
     Ok(view)
 }

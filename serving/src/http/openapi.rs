@@ -1,4 +1,4 @@
-//! The API, described for programs: OpenAPI 3.1, from the types that are read and written.
+//! The API, described for programs: `OpenAPI` 3.1, from the types that are read and written.
 
 use axum::{Json, http::Method};
 use serde_json::{Value as Json_, json};

@@ -228,3 +228,15 @@ CREATE MATERIALIZED VIEW v WITH ("segment.red" = 'kind = ') AS SELECT kind, coun
 CREATE MATERIALIZED VIEW v WITH ("segment.red" = 'knd = ''a''') AS SELECT kind, count(*) AS n FROM events GROUP BY 1;
 -- segment
 CREATE MATERIALIZED VIEW v WITH ("segment.red" = 'lower(kind)') AS SELECT kind, count(*) AS n FROM events GROUP BY 1;
+-- metrics
+CREATE MATERIALIZED VIEW v WITH (metrics = 'BY kind') AS SELECT kind, count(*) AS n FROM events GROUP BY 1;
+-- metrics
+CREATE MATERIALIZED VIEW v WITH (metrics = 'n OVER 1 hour') AS SELECT kind, count(*) AS n FROM events GROUP BY 1;
+-- metrics
+CREATE MATERIALIZED VIEW v WITH (metrics = 'n BY kind OVER soon') AS SELECT date_trunc('hour', kafka_timestamp) AS hour, kind, count(*) AS n FROM events GROUP BY 1, 2;
+-- metrics
+CREATE MATERIALIZED VIEW v WITH (metrics = 'k') AS SELECT kind, max(kind) AS k FROM events GROUP BY 1;
+-- unknown_column
+CREATE MATERIALIZED VIEW v WITH (metrics = 'm BY kind') AS SELECT kind, count(*) AS n FROM events GROUP BY 1;
+-- unknown_column
+CREATE MATERIALIZED VIEW v WITH (metrics = 'n BY kinds') AS SELECT kind, count(*) AS n FROM events GROUP BY 1;
