@@ -1,5 +1,4 @@
 //! Cube's own JavaScript client against the recount.
-#![expect(clippy::print_stdout, reason = "a test prints its figures")]
 
 use anabranch_e2e::{
     node,

@@ -1,5 +1,4 @@
 //! The dashboard in a real browser: what it shows is what the recount computes, without a reload; it says when a layer is away.
-#![expect(clippy::print_stdout, reason = "a test prints its figures")]
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,4 @@
 //! The API's description against the API: schemathesis makes requests from it, right ones and wrong ones.
-#![expect(clippy::print_stdout, reason = "a test prints its figures")]
 
 use std::process::Command;
 
