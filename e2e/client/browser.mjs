@@ -69,7 +69,9 @@ const pivot = () =>
   });
 
 const commands = {
-  async open({ path }) {
+  async open({ path, scheme }) {
+    await page.setViewportSize({ width: 1360, height: 900 });
+    await page.emulateMedia({ colorScheme: scheme ?? "light" });
     await page.goto(`${url}${path ?? "/"}`);
     await page.evaluate(() => (window.opened = true));
     await page.waitForSelector(".tile, .panel", { timeout: LIMIT_MS });
@@ -129,6 +131,8 @@ const commands = {
     );
   },
   async watch({ measure, above }) {
+    await page.setViewportSize({ width: 1360, height: 900 });
+    await page.emulateMedia({ colorScheme: "light" });
     await page.goto(`${url}/?view=status_by_city&alert=${measure}%3E${above}&by=city`);
     await page.evaluate(() => (window.opened = true));
     return eventually("no tile is red", async () => {
@@ -155,11 +159,10 @@ const commands = {
     assert.deepEqual(serious.map((found) => [found.id, found.nodes.map((node) => node.target.join(" ")).slice(0, 5)]), []);
     return { passes: passes.length, minor: violations.length };
   },
-  async picture({ name, full, width, height, scheme }) {
-    await page.setViewportSize({ width: width ?? 1360, height: height ?? 900 });
-    if (scheme) await page.emulateMedia({ colorScheme: scheme });
+  async picture({ name, width, height }) {
+    if (width) await page.setViewportSize({ width, height });
     await page.waitForTimeout(900);
-    await page.screenshot({ path: `${pictures}/${name}.png`, fullPage: full ?? true });
+    await page.screenshot({ path: `${pictures}/${name}.png`, fullPage: true });
     const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
     return { overflow };
   },

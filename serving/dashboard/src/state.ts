@@ -97,18 +97,17 @@ export function write(cubes: Cube[], state: State): string {
   put("range", state.range, "");
   put("granularity", state.granularity, "auto");
   put("segments", state.segments.join(","), "");
-  for (const filter of state.filters) parameters.append("filter", [local(filter.member), filter.operator, ...(filter.values ?? [])].join("|"));
+  // The view's name is not repeated in each filter.
+  for (const filter of state.filters) parameters.append("filter", [local(filter.member), filter.operator, ...(filter.values ?? []).map(encodeURIComponent)].join("|"));
   if (state.alert) {
     parameters.set("alert", `${state.alert.measure}>${state.alert.above}`);
     put("by", state.alert.by, state.bar);
   }
   if (state.pivot) parameters.set("pivot", "open");
   return `?${parameters}`;
-
-  // The view's name is not repeated in each filter.
 }
 
 function readFilter(text: string): Filter[] {
   const [member, operator, ...values] = text.split("|");
-  return member && operator ? [{ member, operator, values }] : [];
+  return member && operator ? [{ member, operator, ...(values.length ? { values: values.map(decodeURIComponent) } : {}) }] : [];
 }
