@@ -35,8 +35,8 @@ const PACE: Duration = Duration::from_secs(5);
 const QUIET_EVERY: Duration = Duration::from_secs(90);
 const QUIET_LIMIT: Duration = Duration::from_secs(90);
 const RATE: &str = "1200";
-/// An answer has at most 50,000 rows: so many songs are played within 40 minutes.
-const MUSIC_RATE: &str = "25";
+/// An answer has at most 50,000 rows: so many songs are played within an hour.
+const MUSIC_RATE: &str = "15";
 
 /// What a run did.
 #[derive(Debug, Default)]

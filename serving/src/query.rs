@@ -1,6 +1,6 @@
 //! A query in the vocabulary of Cube's REST API, resolved against one view.
 
-use anabranch_core::definition::{DataType, Expr, Granularity, View, Width, error::nearest};
+use anabranch_core::definition::{DataType, Expr, Granularity, View, error::nearest};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -227,7 +227,7 @@ pub fn resolve(view: &View, query: &Query, now_ms: i64) -> Result<Resolved, Prob
         })?,
     };
     let clock = Clock { now_ms, zone };
-    zone_fits(view, &clock)?;
+    range::zone_fits(view, &clock)?;
     let ungrouped = query.ungrouped.unwrap_or(false);
     if ungrouped && !view.is_rows {
         let message = format!("the view \"{}\" keeps groups, not rows: ungrouped is for views without GROUP BY", view.name);
@@ -323,27 +323,6 @@ fn named_segment(view: &View, name: &str) -> Result<Expr, Problem> {
     let names: Vec<String> = view.segments.keys().map(|segment| format!("{}.{segment}", view.name)).collect();
     let segment = name.strip_prefix(&view.name).and_then(|rest| rest.strip_prefix('.')).and_then(|rest| view.segments.get(rest));
     segment.map(|segment| segment.condition.clone()).ok_or_else(|| unknown("segment", name, &names))
-}
-
-/// A zone in which the borders of the view's buckets are no borders cannot be answered: a day of UTC is no day there.
-fn zone_fits(view: &View, clock: &Clock) -> Result<(), Problem> {
-    let Some(bucket) = view.bucket.as_ref().filter(|_| clock.zone != Tz::UTC) else { return Ok(()) };
-    let width = match bucket.width {
-        Width::Exact => return Ok(()),
-        Width::Calendar(Granularity::Second) => 1_000_000,
-        Width::Calendar(Granularity::Minute) => 60_000_000,
-        Width::Calendar(Granularity::Hour) => 3_600_000_000,
-        Width::Calendar(_) => i64::MAX,
-        Width::Every { micros, .. } => micros,
-    };
-    // Its distance from UTC in winter and in summer of this year and of ten years ago: a zone changes by laws, seldom.
-    const HALF_YEAR: i64 = 15_778_800_000_000;
-    let fits = |half_years: i64| clock.offset_micros(clock.now_ms * 1000 - half_years * HALF_YEAR) % width == 0;
-    if [0, 1, 20, 21].into_iter().all(fits) {
-        return Ok(());
-    }
-    let message = format!("timezone \"{}\" does not fall on the buckets of \"{}\", which are {} of UTC", clock.zone.name(), view.name, bucket.width);
-    Err(Problem::bad_query("timezone_buckets", message))
 }
 
 #[cfg(test)]

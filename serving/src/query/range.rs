@@ -2,7 +2,7 @@
 //!
 //! Relative ranges are those of Cube's REST API: weeks begin on Monday, and "last 7 days" leaves today out.
 
-use anabranch_core::definition::Granularity;
+use anabranch_core::definition::{Granularity, View, Width};
 use anabranch_views::scalar;
 use chrono::{DateTime, Days, Duration, LocalResult, Months, NaiveDate, NaiveDateTime, NaiveTime, TimeZone};
 use chrono_tz::Tz;
@@ -181,6 +181,27 @@ fn spoken(words: &[&str], now: NaiveDateTime) -> Option<NaiveDateTime> {
         [date] => Some(NaiveDate::parse_from_str(date, "%Y-%m-%d").ok()?.and_time(NaiveTime::MIN)),
         _ => None,
     }
+}
+
+/// A zone in which the borders of the view's buckets are no borders cannot be answered: a day of UTC is no day there.
+pub(super) fn zone_fits(view: &View, clock: &Clock) -> Result<(), Problem> {
+    let Some(bucket) = view.bucket.as_ref().filter(|_| clock.zone != Tz::UTC) else { return Ok(()) };
+    let width = match bucket.width {
+        Width::Exact => return Ok(()),
+        Width::Calendar(Granularity::Second) => 1_000_000,
+        Width::Calendar(Granularity::Minute) => 60_000_000,
+        Width::Calendar(Granularity::Hour) => 3_600_000_000,
+        Width::Calendar(_) => i64::MAX,
+        Width::Every { micros, .. } => micros,
+    };
+    // Its distance from UTC in winter and in summer of this year and of ten years ago: a zone changes by laws, seldom.
+    const HALF_YEAR: i64 = 15_778_800_000_000;
+    let fits = |half_years: i64| clock.offset_micros(clock.now_ms * 1000 - half_years * HALF_YEAR) % width == 0;
+    if [0, 1, 20, 21].into_iter().all(fits) {
+        return Ok(());
+    }
+    let message = format!("timezone \"{}\" does not fall on the buckets of \"{}\", which are {} of UTC", clock.zone.name(), view.name, bucket.width);
+    Err(Problem::bad_query("timezone_buckets", message))
 }
 
 #[cfg(test)]
