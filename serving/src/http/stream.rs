@@ -9,7 +9,7 @@
 //!
 //! A list of queries is followed over one connection, too: a page asks several, and all are answered of one moment.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     extract::{RawQuery, State},
@@ -20,6 +20,7 @@ use futures::{Stream, stream};
 use serde_json::{Value as Json, json};
 use tokio::{
     sync::watch,
+    task::spawn_blocking,
     time::{Instant, sleep_until, timeout_at},
 };
 
@@ -93,14 +94,16 @@ async fn next(mut subscription: Subscription) -> Option<(Result<Event, Infallibl
         if is_due {
             subscription.heartbeat = Instant::now() + HEARTBEAT;
         }
+        // A subscription waits for its turn as long as it takes: the answer is of the moment at which it has it.
+        let turn = Arc::clone(&subscription.app.turns).acquire_owned().await.ok()?;
         let moment = Moment::of(&subscription.app);
-        let (app, left) = (subscription.app.clone(), moment.limits.left.clone());
-        let computed = app.compute(left, move || {
+        let _waiting = moment.limits.left.clone().drop_guard();
+        let computed = spawn_blocking(move || {
+            let _turn = turn;
             let news = subscription.news(&moment, is_due);
-            Ok((subscription, news))
+            (subscription, news)
         });
         let news;
-        // Without a place among the queries the connection ends; the client comes again.
         (subscription, news) = computed.await.ok()?;
         match news {
             Ok(None) => {}
