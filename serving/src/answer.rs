@@ -225,6 +225,8 @@ pub fn tag(answerable: &Answerable, query: &Resolved, media_type: &str) -> Strin
     let stands_on = json!([
         query.echo,
         query.range_micros,
+        // Relative times of filters are another condition tomorrow, under the same words.
+        format!("{:?}", query.conditions),
         answerable.view.fingerprint,
         answerable.run,
         answerable.offsets.iter().map(|(partition, offset)| (partition.0, offset.0)).collect::<Vec<_>>(),

@@ -23,7 +23,10 @@ use anabranch_core::{
 };
 use anabranch_process::{
     Catalog, Settings, Warehouse,
-    catalog::{definitions::SourceDefinitions, rows::VersionRow},
+    catalog::{
+        definitions::SourceDefinitions,
+        rows::{self, VersionRow},
+    },
     clock,
 };
 use anabranch_views::Groups;
@@ -372,8 +375,7 @@ impl State {
         let mut views = BTreeMap::new();
         for source in self.sources.values() {
             let partitions: Vec<PartitionRow> = source.partitions.iter().map(|state| state.row.clone()).collect();
-            // A partition that was stopped is not silent: it has its own trouble.
-            let speed_silent_ms = source.partitions.iter().filter(|state| state.speed_trouble.is_none()).filter_map(|state| state.speed_silent_ms).max();
+            let speed_silent_ms = rows::speed_silent_ms(&source.partitions);
             let heard = speed_silent_ms.is_some_and(|silent| silent < SILENT_MS);
             let ends: BTreeMap<Partition, Offset> = source.partitions.iter().map(|state| (state.row.partition, state.high_watermark)).collect();
             for entry in &source.definitions.views {

@@ -187,7 +187,7 @@ pub async fn read(catalog: &Catalog, mirror: &Mirror) -> Result<Status> {
             views: definitions.views.iter().map(|entry| view(&entry.name, states.get(&entry.name), failures.get(&entry.name))).collect(),
             runs: runs.iter().map(run).collect(),
             speed_trouble: row.get(3),
-            speed_silent_ms: partitions.iter().filter(|state| state.speed_trouble.is_none()).filter_map(|state| state.speed_silent_ms).max(),
+            speed_silent_ms: rows::speed_silent_ms(&partitions),
             batch_silent_ms: row.get(4),
             lost: rows::lost(&client, &name).await?.into_iter().map(lost).collect(),
             rejected: rejected(states.get(&definitions.source.rejected_view())),

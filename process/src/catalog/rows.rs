@@ -67,6 +67,12 @@ fn partition(row: &Row) -> PartitionState {
     }
 }
 
+/// For how long speed has written nothing of some partition, milliseconds. One that was stopped is not silent: it has its own trouble.
+#[must_use]
+pub fn speed_silent_ms(partitions: &[PartitionState]) -> Option<i64> {
+    partitions.iter().filter(|state| state.speed_trouble.is_none()).filter_map(|state| state.speed_silent_ms).max()
+}
+
 /// All partitions of a source, ascending.
 ///
 /// # Errors

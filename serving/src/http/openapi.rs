@@ -124,17 +124,20 @@ fn schema_example(schema: &Schema) -> Json_ {
 fn got(path: &str, summary: &str) -> Operation {
     let mut operation = OperationBuilder::new().summary(Some(summary)).operation_id(Some(format!("get{}", path.replace(['/', '.', '-'], "_"))));
     if is_query(path) {
-        let of_load: [Parameter; 4] = [
-            json_parameter("query", queries(), "The query as JSON.").required(Required::True).build(),
+        operation = operation.parameter(json_parameter("query", queries(), "The query as JSON.").required(Required::True));
+        let of_load: [Parameter; 3] = [
             parameter("run", integer(), "Answer from the version of this run, if it is kept.").build(),
             json_parameter("min_offsets", offsets(), "Answer only from these offsets on: to read one's own writes.").build(),
             parameter("wait_ms", integer(), "How long they may be waited for, at most 20,000; then 503 with what there is.").build(),
         ];
-        operation = operation.parameters(Some(of_load));
         let text = || ObjectBuilder::new().schema_type(Type::String).into();
         operation = match path {
             "/v1/stream" => operation.parameter(parameter("maxPerSecond", integer(), "Answers a second at most: 1 to 10.")),
-            _ => operation.parameter(parameter("queryType", text(), "multi: the answer as a list of results, as Cube's clients want it.")),
+            _ => operation.parameters(Some(of_load)).parameter(parameter(
+                "queryType",
+                text(),
+                "multi: the answer as a list of results, as Cube's clients want it.",
+            )),
         };
     }
     responses(path, operation).build()

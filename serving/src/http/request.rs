@@ -1,6 +1,6 @@
 //! What is asked: the body of a POST, or the parameters of a GET, as Cube's clients choose by length.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use axum::{
     body::{Body, to_bytes},
@@ -55,16 +55,12 @@ impl LoadRequest {
     pub(super) fn from_url(parameters: &str, headers: &HeaderMap) -> Result<Self, Problem> {
         let parameter = |name: &str| parameter(parameters, name);
         let text = parameter("query").ok_or_else(|| Problem::bad_query("bad_query", "the parameter query is missing: ?query={…}"))?;
-        let number = |name: &str| -> Result<Option<u64>, Problem> {
-            let bad = |text: &str| Problem::bad_query("parameter", format!("{name} is a number, not \"{text}\""));
-            parameter(name).map(|text| text.parse().map_err(|_| bad(&text))).transpose()
-        };
         let posted = Posted {
             query: Some(parse(&text)?),
             query_type: parameter("queryType"),
-            run: number("run")?.and_then(|run| i64::try_from(run).ok()),
+            run: number(parameters, "run")?,
             min_offsets: parameter("min_offsets").map(|text| parse(&text)).transpose()?,
-            wait_ms: number("wait_ms")?,
+            wait_ms: number(parameters, "wait_ms")?,
         };
         Self::of(posted, None, headers)
     }
@@ -111,6 +107,12 @@ fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Problem> {
 pub(super) fn parameter(parameters: &str, name: &str) -> Option<String> {
     let pairs: Vec<(String, String)> = serde_urlencoded::from_str(parameters).unwrap_or_default();
     pairs.into_iter().find(|(key, _)| key == name).map(|(_, value)| value)
+}
+
+/// A parameter of the URL that is a number.
+fn number<T: FromStr>(parameters: &str, name: &str) -> Result<Option<T>, Problem> {
+    let bad = |text: &str| Problem::bad_query("parameter", format!("{name} is a number, not \"{text}\""));
+    parameter(parameters, name).map(|text| text.parse().map_err(|_| bad(&text))).transpose()
 }
 
 /// The queries of a request: one, several to be blended, or one for each range of a comparison.

@@ -65,6 +65,9 @@ pub(super) async fn stream(
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let parameters = parameters.unwrap_or_default();
     let request = LoadRequest::from_url(&parameters, &HeaderMap::new())?;
+    if request.run.is_some() || !request.min_offsets.is_empty() {
+        return Err(Problem::bad_query("parameter", "a stream follows what is newest: run and min_offsets are for /v1/load"));
+    }
     let asked = asked(&request)?;
     let rate = match parameter(&parameters, "maxPerSecond") {
         None => USUAL_A_SECOND,
