@@ -208,6 +208,15 @@ impl Scene {
         eventually("the topic's ends", Duration::from_secs(30), || async { Ok(self.topic.ends().ok()) }).await
     }
 
+    /// Waits until the topic holds so many records.
+    ///
+    /// # Errors
+    /// When they do not come.
+    pub async fn grown_to(&self, records: i64) -> Result<()> {
+        let grown = || async { Ok((self.ends().await?.values().sum::<i64>() >= records).then_some(())) };
+        eventually("the topic grows", Duration::from_secs(60), grown).await
+    }
+
     /// Gives the topic more partitions: `count` in all.
     ///
     /// # Errors

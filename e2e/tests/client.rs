@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 async fn the_real_client_gets_what_the_recount_computes() -> Result<()> {
     let mut scene = Scene::new("client", "800").await?;
     let running = scene.begin().await?;
-    tokio::time::sleep(std::time::Duration::from_secs(8)).await;
+    scene.grown_to(7_000).await?;
     scene.finish(serving(&running)?).await?;
     let mut lines = String::new();
     for record in &scene.topic.records {

@@ -59,7 +59,7 @@ async fn the_dashboard_shows_what_the_recount_computes() -> Result<()> {
     browser.tell(&json!({"do": "freshness", "contains": "live"}))?;
     let bytes = number(&opened, "bytes");
     ensure!((10_000..MOST_BYTES).contains(&bytes), "{bytes} bytes before the pivot");
-    tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+    scene.grown_to(7_000).await?;
     scene.stop_events().await?;
     let ends = scene.ends().await?;
     scene.fresh(serving(&running)?, &ends, RECOVERY_LIMIT).await?;

@@ -20,7 +20,7 @@ fn counted(stage: &Stage, dialect: &str) -> Result<String> {
 async fn spark_reads_the_archive_by_the_printed_statements() -> Result<()> {
     let mut scene = Scene::new("spark", "1000").await?;
     let running = scene.begin().await?;
-    tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+    scene.grown_to(10_000).await?;
     scene.finish(anabranch_e2e::scene::serving(&running)?).await?;
     let records = scene.topic.records.len();
     let rejected = scene.topic.records.iter().filter(|record| record.event.is_err()).count();

@@ -63,7 +63,6 @@ export interface PartitionStatus {
   next_offset: number;
   high_watermark: number;
   lag: number;
-  lag_seconds: number | null;
   archived_to: number;
   speed_trouble: string | null;
   archive_trouble: string | null;

@@ -144,7 +144,7 @@ export function Controls(props: { cube: Cube; state: State; change: Change }) {
           <Select
             label="Range (UTC)"
             value={custom ? "custom" : state.range}
-            options={[...RANGES, ["custom", "from … to …"]]}
+            options={[...RANGES.map(([value, title]) => [value, title] as const), ["custom", "from … to …"]]}
             choose={(value) => change({ range: value === "custom" ? `${new Date().toISOString().slice(0, 10)}…${new Date().toISOString().slice(0, 10)}` : value })}
           />
           {custom && (

@@ -4,7 +4,7 @@ import type { Lambda } from "./api";
 import { ago } from "./format";
 
 /** Speed looks at its partitions every second; longer silence than this is worth saying. */
-const SILENT_MS = 10_000;
+export const SILENT_MS = 10_000;
 
 export interface Heard {
   lambda: Lambda | null;

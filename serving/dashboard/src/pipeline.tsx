@@ -5,9 +5,9 @@ import { useEffect, useState } from "preact/hooks";
 import { readStatus, type SourceStatus, type ViewStatus } from "./api";
 import { Panel } from "./charts";
 import { ago } from "./format";
+import { SILENT_MS } from "./freshness";
 
 const EVERY_MS = 2_000;
-const SILENT_MS = 10_000;
 
 const count = (value: number): string => value.toLocaleString("en");
 

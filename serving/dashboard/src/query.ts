@@ -1,7 +1,7 @@
 // The state of the page → the queries it asks.
 
 import type { Cube, Query } from "./api";
-import { GRANULARITIES, type State, timeOf } from "./state";
+import { GRANULARITIES, RANGES, type State, timeOf } from "./state";
 
 /** Names of the page's answers, in the order in which they are asked. */
 export interface Asked {
@@ -44,10 +44,8 @@ export function granularity(cube: Cube, state: State, points: number, current: s
   const known = granularities(cube);
   const atLeast = (wanted: string): string => (known.includes(wanted) ? wanted : (known[0] ?? "day"));
   if (state.granularity !== "auto" && known.includes(state.granularity)) return state.granularity;
-  if (/1 hour/.test(state.range)) return atLeast("minute");
-  if (/24 hours|day$|today/.test(state.range) && !/days/.test(state.range)) return atLeast("hour");
-  if (/7 days/.test(state.range)) return atLeast("hour");
-  if (/30 days/.test(state.range)) return atLeast("day");
+  const usual = RANGES.find(([range]) => range === state.range)?.[2];
+  if (usual) return atLeast(usual);
   const now = current ?? atLeast("hour");
   const index = known.indexOf(now);
   if (points > 400) return known[index + 1] ?? now;

@@ -18,15 +18,15 @@ export interface State {
   pivot: boolean;
 }
 
-/** What the range menu offers; "" is everything. */
-export const RANGES: readonly (readonly [string, string])[] = [
-  ["", "all time"],
-  ["from 1 hour ago to now", "last hour"],
-  ["from 24 hours ago to now", "last 24 hours"],
-  ["from 7 days ago to now", "last 7 days"],
-  ["from 30 days ago to now", "last 30 days"],
-  ["today", "today"],
-  ["yesterday", "yesterday"],
+/** What the range menu offers: as the server understands it, as people do, and the step that fits; "" is everything. */
+export const RANGES: readonly (readonly [string, string, string | null])[] = [
+  ["", "all time", null],
+  ["from 1 hour ago to now", "last hour", "minute"],
+  ["from 24 hours ago to now", "last 24 hours", "hour"],
+  ["from 7 days ago to now", "last 7 days", "hour"],
+  ["from 30 days ago to now", "last 30 days", "day"],
+  ["today", "today", "hour"],
+  ["yesterday", "yesterday", "hour"],
 ];
 
 export const GRANULARITIES = ["second", "minute", "hour", "day", "week", "month", "quarter", "year"] as const;

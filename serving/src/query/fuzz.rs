@@ -4,14 +4,14 @@
 
 use std::time::{Duration, Instant};
 
-use anabranch_core::definition::{File, View, parse};
 use anabranch_views::Value;
 use rand::{Rng, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
 
-use super::*;
-
-const NOW_MS: i64 = 1_768_404_030_000;
+use super::{
+    tests::{NOW_MS, view},
+    *,
+};
 
 const SEEDS: [&str; 8] = [
     r#"{"measures":["v.n","v.total"],"dimensions":["v.name"],"timeDimensions":[{"dimension":"v.hour","granularity":"day","dateRange":"last 7 days"}],"limit":10}"#,
@@ -50,15 +50,6 @@ const PIECES: [&str; 24] = [
     "\u{fffd}",
     "\"292277026596-12-04\"",
 ];
-
-fn view() -> View {
-    let text = "CREATE TABLE t (id TEXT, name TEXT, amount BIGINT, share DOUBLE, price DECIMAL(10, 2), good BOOLEAN, day DATE, at TIMESTAMP)
-          WITH (connector = 'kafka', topic = 't', format = 'json');
-        CREATE MATERIALIZED VIEW v WITH (\"segment.large\" = 'amount > 100') AS
-        SELECT date_trunc('minute', at) AS hour, name, amount, share, price, good, day, count(*) AS n, sum(price) AS total FROM t GROUP BY 1, 2, 3, 4, 5, 6, 7;";
-    let pipeline = parse(&[File { path: "t.sql".into(), text: text.into() }]).unwrap_or_else(|error| panic!("{error}"));
-    pipeline.views.into_iter().find(|view| view.name == "v").unwrap()
-}
 
 /// A right query with some bytes cut, doubled, or replaced by something unlikely.
 fn mutated(random: &mut ChaCha8Rng) -> Vec<u8> {

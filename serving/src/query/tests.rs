@@ -5,9 +5,9 @@ use serde_json::{Value as Json, json};
 use super::*;
 
 /// 2026-01-14 15:20:30 UTC.
-const NOW_MS: i64 = 1_768_404_030_000;
+pub(super) const NOW_MS: i64 = 1_768_404_030_000;
 
-fn view() -> View {
+pub(super) fn view() -> View {
     let text = "CREATE TABLE t (id TEXT, name TEXT, amount BIGINT, share DOUBLE, price DECIMAL(10, 2), good BOOLEAN, day DATE, at TIMESTAMP)
           WITH (connector = 'kafka', topic = 't', format = 'json');
         CREATE MATERIALIZED VIEW v WITH (\"segment.large\" = 'amount > 100 AND name <> ''x''') AS
