@@ -47,7 +47,7 @@ CREATE TABLE song_catalogue (
 COMMENT ON TABLE song_catalogue IS 'The songs that the app knows, as the Million Song Dataset describes them.';
 
 -- The fact table: one row per song that was played.
-CREATE MATERIALIZED VIEW songplays AS
+CREATE MATERIALIZED VIEW songplays WITH (publish = 'postgres') AS
 SELECT e.ts AS start_time,
        e.user_id,
        e.level,
@@ -64,7 +64,7 @@ COMMENT ON COLUMN songplays.start_time IS 'When the song began.';
 COMMENT ON COLUMN songplays.song_id IS 'The song, where the catalogue has it: the same title, artist and length.';
 
 -- The dimensions.
-CREATE MATERIALIZED VIEW users WITH ("distinct_limit.users" = '100000') AS
+CREATE MATERIALIZED VIEW users WITH ("distinct_limit.users" = '100000', publish = 'postgres') AS
 SELECT user_id,
        last(first_name)        AS first_name,
        last(last_name)         AS last_name,
@@ -78,11 +78,11 @@ WHERE user_id <> ''
 GROUP BY user_id;
 COMMENT ON MATERIALIZED VIEW users IS 'Every user, as the latest event says.';
 
-CREATE MATERIALIZED VIEW songs AS
+CREATE MATERIALIZED VIEW songs WITH (publish = 'postgres') AS
 SELECT song_id, title, artist_id, year, duration FROM song_catalogue;
 COMMENT ON MATERIALIZED VIEW songs IS 'Every song of the catalogue.';
 
-CREATE MATERIALIZED VIEW artists WITH ("distinct_limit.artists" = '100000') AS
+CREATE MATERIALIZED VIEW artists WITH ("distinct_limit.artists" = '100000', publish = 'postgres') AS
 SELECT artist_id,
        max(artist_name)      AS name,
        max(artist_location)  AS location,
@@ -94,7 +94,7 @@ FROM song_catalogue
 GROUP BY artist_id;
 COMMENT ON MATERIALIZED VIEW artists IS 'Every artist of the catalogue.';
 
-CREATE MATERIALIZED VIEW "time" WITH ("distinct_limit.hours" = '100000') AS
+CREATE MATERIALIZED VIEW "time" WITH ("distinct_limit.hours" = '100000', publish = 'postgres') AS
 SELECT date_trunc('hour', ts)    AS start_time,
        extract(hour FROM ts)     AS hour,
        extract(day FROM ts)      AS day,
@@ -133,7 +133,7 @@ FROM music_events
 WHERE auth = 'Logged In'
 GROUP BY 1, 2;
 
-CREATE MATERIALIZED VIEW paid_share AS
+CREATE MATERIALIZED VIEW paid_share WITH (publish = 'postgres') AS
 SELECT date_trunc('day', ts)                                              AS day,
        count(*)                                                           AS plays,
        count(*) FILTER (WHERE level = 'paid')                             AS paid_plays,

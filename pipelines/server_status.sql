@@ -33,7 +33,8 @@ CREATE TABLE server_status (
 -- What a dashboard asks: how many events of which colour, where, and how long until they are resolved.
 CREATE MATERIALIZED VIEW status_by_city WITH (
   "segment.red" = 'status_color = ''Red''',
-  metrics       = 'messages BY status_color OVER 1 hour'
+  metrics       = 'messages BY status_color OVER 1 hour',
+  publish       = 'postgres'
 ) AS
 SELECT date_trunc('minute', event_datetime)       AS minute,
        event_country_code                         AS country_code,

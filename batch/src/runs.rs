@@ -25,6 +25,7 @@ use anabranch_process::{
     Catalog, Settings, Warehouse,
     catalog::{
         definitions::{self, SourceDefinitions},
+        published,
         rows::{self, VersionRow},
     },
     crash,
@@ -208,6 +209,8 @@ pub(crate) struct Built {
     pub(crate) view: Arc<View>,
     pub(crate) read: Option<RunId>,
     pub(crate) folder: String,
+    /// Its parts as SQL will read them, where it is published there.
+    pub(crate) staged: Option<Vec<i64>>,
     /// What differs from the version that it was compared with; nothing when there was none.
     pub(crate) audit: Option<Vec<Drift>>,
 }
@@ -276,6 +279,8 @@ impl Work<'_> {
         for (view, reason) in &report.refused {
             error!(source, view, reason, "a view keeps its version");
         }
+        published::sync_views(client).await?;
+        published::settle(client, &self.batch.warehouse, source).await?;
         prune::prune(client, source, self.batch.settings.batch.prune_after_seconds).await?;
         info!(source, run = self.run.0, kind = self.kind.name(), cut = cut.0, records = report.records, views = report.published.len(), "finished run");
         Ok(report)
@@ -317,7 +322,12 @@ impl Work<'_> {
             }
             _ => writer.write_all(collected, kept.as_ref()).await?,
         };
-        Ok(Built { view: target.view, read: target.current.map(|version| version.run), folder, audit })
+        let staged = if target.view.is_published {
+            Some(published::stage(&mut self.batch.catalog.connect().await?, &self.batch.warehouse, &target.view, &folder).await?)
+        } else {
+            None
+        };
+        Ok(Built { view: target.view, read: target.current.map(|version| version.run), folder, staged, audit })
     }
 }
 

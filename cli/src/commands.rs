@@ -17,6 +17,7 @@ use anabranch_process::{
     catalog::{
         cost::costs,
         definitions::{self, Applied},
+        published,
     },
     clock,
     failure::{Refused, Unreachable},
@@ -90,6 +91,7 @@ async fn command(command: Command, settings: Settings) -> Result<ExitCode> {
                 for view in definitions::drop_undefined(&mut client, &pipeline).await? {
                     info!(view, "dropped view");
                 }
+                published::sync_views(&mut client).await?;
             }
             done
         }
@@ -254,6 +256,7 @@ async fn apply(settings: &Settings, pipeline: &Pipeline, references: &References
             Applied::Unchanged => {}
         }
     }
+    published::sync_views(&mut client).await?;
     for view in definitions::undefined(&client, pipeline).await?.values().flatten() {
         info!(view, "no file defines this view any more; `anabranch apply --prune` drops it");
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anabranch_core::layout;
 use anabranch_process::{
     Catalog, Settings, Warehouse,
-    catalog::definitions,
+    catalog::{definitions, published},
     failure::{Refused, Unreachable},
     identity, kafka,
 };
@@ -44,6 +44,7 @@ async fn one_view(settings: &Settings, view: &str, yes: bool) -> Result<ExitCode
     transaction.execute("DELETE FROM version WHERE source = $1 AND view = $2", &[&source, &view]).await?;
     transaction.execute("SELECT pg_notify('anabranch', '')", &[]).await?;
     transaction.commit().await?;
+    published::sync_views(&mut client).await?;
     println!("dropped");
     Ok(ExitCode::SUCCESS)
 }
@@ -51,7 +52,7 @@ async fn one_view(settings: &Settings, view: &str, yes: bool) -> Result<ExitCode
 /// Catalog, warehouse, consumer groups.
 async fn everything(settings: &Settings, yes: bool) -> Result<ExitCode> {
     let catalog = Catalog::at(&settings.postgres.url)?;
-    let client = catalog.connect().await?;
+    let mut client = catalog.connect().await?;
     let warehouse = Warehouse::at(&settings.warehouse.url)?;
     let known: bool = client.query_one("SELECT to_regclass('anabranch.source') IS NOT NULL", &[]).await?.get(0);
     if !known {
@@ -85,6 +86,7 @@ async fn everything(settings: &Settings, yes: bool) -> Result<ExitCode> {
             Err((group, code)) => return Err(Refused(format!("consumer group {group}: {code}; stop every layer first")).into()),
         }
     }
+    published::drop_views(&mut client).await?;
     for source in &sources {
         warehouse.remove_folder(source).await?;
     }

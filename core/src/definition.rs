@@ -134,6 +134,9 @@ pub struct View {
     pub segments: BTreeMap<String, Segment>,
     /// Measures that Prometheus is shown, `WITH (metrics = '…')`.
     pub gauges: Option<Gauges>,
+    /// Whether SQL reads it in PostgreSQL, `WITH (publish = 'postgres')`.
+    #[serde(default)]
+    pub is_published: bool,
     /// The hash of all below.
     pub fingerprint: Fingerprint,
     /// The source, as it was when the view was defined; a reference for a view over that alone.

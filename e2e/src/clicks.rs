@@ -23,7 +23,7 @@ pub fn pipeline(topic: &str, start: &str, key: &str) -> String {
     format!(
         "CREATE TABLE {topic} (page TEXT NOT NULL, number BIGINT, amount DOUBLE)
          WITH (connector = 'kafka', topic = '{topic}', format = 'json', start = '{start}');
-         CREATE MATERIALIZED VIEW by_page AS
+         CREATE MATERIALIZED VIEW by_page WITH (publish = 'postgres') AS
          SELECT {key} AS page, count(*) AS clicks, sum(amount) AS amount FROM {topic} GROUP BY 1;"
     )
 }

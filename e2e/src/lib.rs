@@ -29,6 +29,7 @@ mod process;
 pub mod proxy;
 pub mod scene;
 pub mod servers;
+pub mod sql;
 
 pub use process::Process;
 

@@ -13,8 +13,9 @@ use rdkafka::{
     client::DefaultClientContext,
 };
 use serde_json::Value as Json;
+use tokio_postgres::Client;
 
-use crate::{Process, Stage, create_topic, eventually, kafka, proxy::Proxy, servers, variable};
+use crate::{Process, Stage, create_topic, eventually, kafka, proxy::Proxy, servers, sql, variable};
 
 /// The offsets of each partition.
 pub type Offsets = BTreeMap<i32, i64>;
@@ -142,6 +143,19 @@ impl Scene {
     pub async fn exact(&mut self, process: &Process) -> Result<()> {
         ensure!(self.exact_where_answered(process).await?, "a view does not answer");
         Ok(())
+    }
+
+    /// Reads a view in SQL; every cell must be right at the offsets that SQL states. Gives their number, and the answer.
+    ///
+    /// # Errors
+    /// The first wrong cell, or that there was no answer.
+    pub async fn exact_in_sql(&mut self, client: &Client, view: &str) -> Result<(usize, Json)> {
+        let answer = sql::ask(client, view, &self.name).await.with_context(|| format!("{view} in SQL"))?;
+        let is_music = Domain::Music.queries().iter().any(|(name, _)| *name == view);
+        let topic = if is_music { &mut self.music.as_mut().context("no music")?.topic } else { &mut self.topic };
+        let cells = recount(topic, view, &answer).with_context(|| format!("{view} in SQL"))?;
+        self.cells += cells;
+        Ok((cells, answer))
     }
 
     /// As [`Self::exact`]; false when a view does not answer (yet): a reader that starts loads one version after the other.
@@ -287,6 +301,10 @@ impl Scene {
         let all = ["compared 3 views, 0 cells differ"].iter().chain(of_music).all(|line| text.contains(line));
         ensure!(code == Some(0) && all, "{text}");
         self.exact(process).await?;
+        let client = self.stage.database().await?;
+        for view in sql::WHOLE_VIEWS.iter().take(if self.music.is_some() { sql::WHOLE_VIEWS.len() } else { 1 }) {
+            self.exact_in_sql(&client, view).await?;
+        }
         Ok(())
     }
 }

@@ -28,7 +28,9 @@ const STEPS: [(&str, &[&str]); 3] = [
             "warehouse.create",
             "warehouse.write",
             "warehouse.close",
+            "batch.stage",
             "batch.publish",
+            "batch.unstage",
             "batch.prune",
             "batch.forget_left",
             "batch.remove_epochs",
@@ -37,7 +39,7 @@ const STEPS: [(&str, &[&str]); 3] = [
     ),
 ];
 /// Steps of a first start.
-const FIRST_STEPS: [&str; 11] = [
+const FIRST_STEPS: [&str; 12] = [
     "catalog.schema",
     "catalog.migrate",
     "identity",
@@ -47,6 +49,7 @@ const FIRST_STEPS: [&str; 11] = [
     "warehouse.rename",
     "warehouse.make_folder",
     "catalog.apply",
+    "catalog.sql_view",
     "archive.origin",
     "speed.open",
 ];
@@ -78,6 +81,7 @@ async fn a_crash_at_any_step_changes_no_answer() -> Result<()> {
             scene.start(&[layer], &mut running)?;
             let ends = one_more(scene.ends().await?);
             let took = scene.fresh(serving(&running)?, &ends, FRESH_LIMIT).await.with_context(|| format!("{layer}: {point}"))?;
+            scene.exact_in_sql(&scene.stage.database().await?, "status_by_city").await.with_context(|| format!("{layer}: {point}"))?;
             println!("| {layer} | {step} | {side} | {:.2} s |", took.as_secs_f64());
         }
     }
@@ -118,7 +122,8 @@ async fn a_crash_in_a_first_start_is_gone_on_from() -> Result<()> {
 }
 
 /// What a transaction of each step writes, of which it writes something first that no other step writes.
-const WRITES: [(&str, &str); 25] = [
+const WRITES: [(&str, &str); 29] = [
+    ("catalog.sql_view", "INSERT INTO sql_view"),
     ("catalog.schema", "CREATE SCHEMA"),
     ("catalog.migrate", "refinery_schema_history"),
     ("identity", "INSERT INTO identity"),
@@ -139,7 +144,10 @@ const WRITES: [(&str, &str); 25] = [
     ("batch.run_cut", "UPDATE run SET cut"),
     ("batch.cut_silent", "UPDATE partition SET cut = $3"),
     ("batch.drift", "INSERT INTO drift"),
+    ("batch.stage", "INSERT INTO published_part"),
     ("batch.publish", "UPDATE source SET running = NULL"),
+    ("batch.catch_up", "INSERT INTO published "),
+    ("batch.unstage", "DELETE FROM published"),
     ("batch.prune", "INSERT INTO pruned"),
     ("batch.remove_epochs", "DELETE FROM epoch WHERE id"),
     ("batch.forget_left", "DROP TABLE"),

@@ -5,6 +5,7 @@
 //! | [`definitions`] | applying a pipeline, and reading what is applied |
 //! | [`cost`] | what applying makes the next runs read |
 //! | [`live`] | live rows: upserts and reads |
+//! | [`published`] | views that SQL reads in PostgreSQL |
 //! | [`rows`] | the rows that the protocol decides on |
 //!
 //! All tables lie in the schema `anabranch`. One order of locks everywhere: source → partitions, ascending → epoch →
@@ -26,6 +27,7 @@ use crate::{
 pub mod cost;
 pub mod definitions;
 pub mod live;
+pub mod published;
 pub mod rows;
 
 /// A server that does not accept a connection within this time counts as not there.

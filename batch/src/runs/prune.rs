@@ -39,7 +39,9 @@ async fn forget_left(client: &mut Client, source: &str) -> Result<()> {
     let kept = definitions::load(&transaction, source).await?.kept();
     let epochs = rows::epochs(&transaction, source).await?;
     let mut pruned = rows::pruned(&transaction, source).await?;
-    let sql = "SELECT fingerprint FROM definition WHERE source = $1 AND to_regclass('live_' || fingerprint) IS NOT NULL";
+    // A view in SQL that could not be replaced yet still names its table.
+    let sql = "SELECT fingerprint FROM definition d WHERE source = $1 AND to_regclass('live_' || fingerprint) IS NOT NULL \
+               AND NOT EXISTS (SELECT 1 FROM sql_view WHERE sql_view.fingerprint = d.fingerprint)";
     for row in transaction.query(sql, &[&source]).await? {
         let fingerprint = Fingerprint(row.get(0));
         let Some(coverage) = prune::left(&fingerprint, &kept, &epochs) else { continue };

@@ -10,7 +10,10 @@ use anabranch_core::{
         publish::{self, Candidate, Ground, Refused},
     },
 };
-use anabranch_process::{catalog::rows, crash};
+use anabranch_process::{
+    catalog::{published, rows},
+    crash,
+};
 use anyhow::{Context, Result};
 use tokio_postgres::{Client, Transaction};
 
@@ -49,6 +52,7 @@ pub(super) async fn publish(
     let versions = rows::versions(&transaction, source).await?;
     let epochs = rows::epochs(&transaction, source).await?;
     let mut outcome = Outcome::default();
+    let mut failures = failed.len();
     let (mut refusals, mut replaced) = (Vec::new(), BTreeSet::new());
     for built in built {
         let view = &built.view;
@@ -57,11 +61,18 @@ pub(super) async fn publish(
         let current = versions.get(&view.fingerprint).and_then(|versions| versions.first()).map(|version| (version.run, &version.coverage));
         let candidate = Candidate { run, fingerprint: view.fingerprint.clone(), coverage: coverage.clone(), read: built.read };
         match publish::publish(&candidate, Ground { running, wanted: wanted.as_ref(), serving: serving.as_ref(), current, epochs: &epochs }) {
+            Ok(_) if !published::are_staged(&transaction, built.staged.as_deref().unwrap_or_default()).await? => {
+                failures += 1;
+                outcome.refused.push((view.name.clone(), "another run removed what was staged of it for SQL; the next one stages it again".to_owned()));
+            }
             Ok(switches) => {
                 let previous = built.read.map(|run| run.0);
                 let sql = "INSERT INTO version (source, view, fingerprint, run, previous_run, cut, coverage, folder) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
                 let coverage = rows::coverage_json(coverage);
                 transaction.execute(sql, &[&source, &view.name, &view.fingerprint.0, &run.0, &previous, &cut.0, &coverage, &built.folder]).await?;
+                if let Some(parts) = &built.staged {
+                    published::flip(&transaction, source, &view.fingerprint, run, parts).await?;
+                }
                 transaction.execute("UPDATE definition SET failure = NULL WHERE source = $1 AND fingerprint = $2", &[&source, &view.fingerprint.0]).await?;
                 let_in_again(&transaction, source, &view.fingerprint).await?;
                 if switches {
@@ -91,7 +102,7 @@ pub(super) async fn publish(
         let sql = "INSERT INTO lost_range (source, partition, start, \"end\") VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
         transaction.execute(sql, &[&source, &partition.0, &range.start.0, &range.end.0]).await?;
     }
-    let finished = publish::finishes(outcome.published.len(), failed.len(), &refusals);
+    let finished = publish::finishes(outcome.published.len(), failures, &refusals);
     let sql = "UPDATE source SET running = NULL, cut_finished = CASE WHEN $2 THEN greatest(cut_finished, $3) ELSE cut_finished END WHERE name = $1";
     transaction.execute(sql, &[&source, &finished, &cut.0]).await?;
     transaction.execute("SELECT pg_notify('anabranch', '')", &[]).await?;

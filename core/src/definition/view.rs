@@ -24,7 +24,7 @@ use super::{
 /// The measure of every row view.
 const ROW_COUNT: &str = "count";
 /// What the WITH of a view may hold.
-const OPTIONS: [&str; 3] = ["distinct_limit.*", "metrics", "segment.*"];
+const OPTIONS: [&str; 4] = ["distinct_limit.*", "metrics", "publish", "segment.*"];
 /// What `distinct_limit` may be: the values of one group are one cell of a table.
 const LARGEST_DISTINCT_LIMIT: usize = 100_000;
 
@@ -36,6 +36,7 @@ fn empty(name: String, source: &Source, sql: String) -> View {
         column_comments: BTreeMap::new(),
         segments: BTreeMap::new(),
         gauges: None,
+        is_published: false,
         fingerprint: Fingerprint(String::new()),
         source: source.clone(),
         joins: Vec::new(),
@@ -123,6 +124,7 @@ pub(super) fn compile(definition: &CreateView, sources: &BTreeMap<String, Source
     check_names(&items, &view)?;
     view.segments = segments(&options, &view)?;
     view.gauges = gauges::gauges(&options, &view)?;
+    view.is_published = options.find("publish").is_some() && options.one_of("publish", &["postgres"])? == "postgres";
     view.fingerprint = fingerprint(&view);
     Ok(view)
 }

@@ -13,7 +13,8 @@ use serde_json::Value as Json;
 use super::{SIDES, crashed};
 
 /// A step, and the command whose process takes it.
-const STEPS: [(&str, &[&str]); 9] = [
+const STEPS: [(&str, &[&str]); 10] = [
+    ("batch.catch_up", &["recompute"]),
     ("batch.cut_silent", &["recompute"]),
     ("batch.drift", &["recompute", "--full"]),
     ("catalog.drop", &["apply", "--prune"]),
@@ -51,8 +52,8 @@ struct Scene {
 
 /// Brings an installation to where the step is taken, crashes there, goes on, and looks at the answers.
 async fn perform(name: &str, step: &str, command: &[&str], point: &str) -> Result<()> {
-    let total = format!("CREATE MATERIALIZED VIEW total AS SELECT 1 AS one, count(*) AS clicks FROM {name} GROUP BY 1;");
-    let mut stage = applied(name, 1, &(pipeline(name, "earliest", "page") + &total)).await?;
+    let total = |options: &str| format!("CREATE MATERIALIZED VIEW total {options} AS SELECT 1 AS one, count(*) AS clicks FROM {name} GROUP BY 1;");
+    let mut stage = applied(name, 1, &(pipeline(name, "earliest", "page") + &total(""))).await?;
     stage.set("ANABRANCH_ARCHIVE__ROTATE_SECONDS", "1");
     stage.set("ANABRANCH_SPEED__LIVE_ROWS", "100");
     stage.set("ANABRANCH_BATCH__INCREMENTAL", "*/3 * * * * *");
@@ -67,6 +68,12 @@ async fn perform(name: &str, step: &str, command: &[&str], point: &str) -> Resul
         "speed.limit" | "speed.leave_out" => return scene.reaches_its_limit(step, &command, point).await,
         "lease.end_holder" => return scene.has_a_hanging_leader(&command, point).await,
         "batch.cut_silent" => scene.speed.signal("KILL")?,
+        "batch.catch_up" => {
+            recompute(&scene.stage)?;
+            scene.stage.pipeline(&(pipeline(name, "earliest", "page") + &total("WITH (publish = 'postgres')")))?;
+            let (code, text) = scene.stage.run(&["apply"])?;
+            ensure!(code == Some(0), "{text}");
+        }
         "batch.drift" => {
             plant_an_older_part(&scene.stage, name, &scene.serving).await?;
             expected = 22;
@@ -175,6 +182,8 @@ async fn right(stage: &Stage, serving: &Process, clicks: i64) -> Result<()> {
     pages(serving, clicks).await?;
     recompute(stage)?;
     pages(serving, clicks).await?;
+    let in_sql: i64 = stage.database().await?.query_one("SELECT sum(clicks)::bigint FROM serving.by_page", &[]).await?.get(0);
+    ensure!(in_sql == clicks, "{in_sql} clicks in SQL, {clicks} in the API");
     let (code, text) = stage.run(&["verify"])?;
     ensure!(code == Some(0), "{text}");
     let (code, text) = stage.run(&["recompute", "--full"])?;

@@ -30,13 +30,7 @@ pub async fn upsert(client: &impl GenericClient, view: &View, epoch: EpochId, ro
     let sql = upsert_sql(view, &columns, keys);
     for rows in rows.chunks(STATEMENT_ROWS) {
         let hashes: Vec<Vec<u8>> = rows.iter().map(|(hash, _)| hash.0.to_vec()).collect();
-        let mut cells: Vec<Vec<Value>> = columns.iter().map(|_| Vec::with_capacity(rows.len())).collect();
-        for (_, row) in rows {
-            for (column, cell) in cells.iter_mut().zip(table::cells(row)) {
-                column.push(cell);
-            }
-        }
-        let arrays: Vec<Box<dyn ToSql + Sync + Send>> = columns.iter().zip(cells).map(|(column, cells)| parameter(column.column_type, cells)).collect();
+        let arrays = arrays(&columns, rows.iter().map(|(_, row)| row));
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&epoch.0, &hashes];
         parameters.extend(arrays.iter().map(|array| array.as_ref() as &(dyn ToSql + Sync)));
         client.execute(&sql, &parameters).await.with_context(|| format!("store live rows of view {}", view.name))?;
@@ -44,20 +38,52 @@ pub async fn upsert(client: &impl GenericClient, view: &View, epoch: EpochId, ro
     Ok(())
 }
 
-fn upsert_sql(view: &View, columns: &[TableColumn], keys: usize) -> String {
+/// Appends the states of groups to a table of a part's rows, `_part` before them.
+///
+/// # Errors
+/// When PostgreSQL refuses or does not answer.
+pub(super) async fn append(client: &impl GenericClient, view: &View, table: &str, part: i64, rows: &[Row]) -> Result<()> {
+    let columns = table::columns(view);
     let names: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();
-    let unnested: Vec<String> = columns.iter().enumerate().map(|(index, column)| format!("${}::{}[]", index + 3, wire_type(column.column_type))).collect();
+    let (unnested, selected, aliases) = unnested(&columns, 2);
+    let sql = format!("INSERT INTO {table} (_part, {}) SELECT $1, {selected} FROM unnest({unnested}) AS rows ({aliases})", names.join(", "));
+    for rows in rows.chunks(STATEMENT_ROWS) {
+        let arrays = arrays(&columns, rows.iter());
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&part];
+        parameters.extend(arrays.iter().map(|array| array.as_ref() as &(dyn ToSql + Sync)));
+        client.execute(&sql, &parameters).await.with_context(|| format!("store rows of a part of view {}", view.name))?;
+    }
+    Ok(())
+}
+
+/// The rows' cells, an array for each column.
+fn arrays<'a>(columns: &[TableColumn], rows: impl ExactSizeIterator<Item = &'a Row>) -> Vec<Box<dyn ToSql + Sync + Send>> {
+    let mut cells: Vec<Vec<Value>> = columns.iter().map(|_| Vec::with_capacity(rows.len())).collect();
+    for row in rows {
+        for (column, cell) in cells.iter_mut().zip(table::cells(row)) {
+            column.push(cell);
+        }
+    }
+    columns.iter().zip(cells).map(|(column, cells)| parameter(column.column_type, cells)).collect()
+}
+
+/// The arrays as parameters from that number on, what is selected of them, and their names between.
+fn unnested(columns: &[TableColumn], first: usize) -> (String, String, String) {
+    let arrays: Vec<String> = columns.iter().enumerate().map(|(index, column)| format!("${}::{}[]", index + first, wire_type(column.column_type))).collect();
     let selected: Vec<String> = columns.iter().enumerate().map(|(index, column)| format!("c{index}::{}", sql_type(column.column_type))).collect();
     let aliases: Vec<String> = (0..columns.len()).map(|index| format!("c{index}")).collect();
+    (arrays.join(", "), selected.join(", "), aliases.join(", "))
+}
+
+fn upsert_sql(view: &View, columns: &[TableColumn], keys: usize) -> String {
+    let names: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();
+    let (unnested, selected, aliases) = unnested(columns, 3);
     let updates: Vec<String> = names.iter().skip(keys).map(|name| format!("{name} = EXCLUDED.{name}")).collect();
     format!(
-        "INSERT INTO {} (_epoch, _group_hash, {}) SELECT $1, hash, {} FROM unnest($2::bytea[], {}) AS rows (hash, {}) \
+        "INSERT INTO {} (_epoch, _group_hash, {}) SELECT $1, hash, {selected} FROM unnest($2::bytea[], {unnested}) AS rows (hash, {aliases}) \
          ON CONFLICT (_epoch, _group_hash) DO UPDATE SET {}",
         live_table(&view.fingerprint),
         names.join(", "),
-        selected.join(", "),
-        unnested.join(", "),
-        aliases.join(", "),
         updates.join(", "),
     )
 }
