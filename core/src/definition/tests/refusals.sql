@@ -240,3 +240,5 @@ CREATE MATERIALIZED VIEW v WITH (metrics = 'k') AS SELECT kind, max(kind) AS k F
 CREATE MATERIALIZED VIEW v WITH (metrics = 'm BY kind') AS SELECT kind, count(*) AS n FROM events GROUP BY 1;
 -- unknown_column
 CREATE MATERIALIZED VIEW v WITH (metrics = 'n BY kinds') AS SELECT kind, count(*) AS n FROM events GROUP BY 1;
+-- option_value
+CREATE MATERIALIZED VIEW v WITH (publish = 'postgresql') AS SELECT kind, count(*) AS n FROM events GROUP BY 1;
