@@ -1,10 +1,10 @@
-# make demo | test | test-all | chaos | bench | dashboard | up | down | doctor. SET=name and DATANODES=n choose and shape a set of servers.
+# make demo | test | test-all | test-docker | chaos | bench | dashboard | up | down | doctor. SET=name and DATANODES=n choose and shape a set of servers.
 SHELL := /bin/bash
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/debug
 
-.PHONY: demo test test-all chaos bench build dashboard up down doctor
+.PHONY: demo test test-all test-docker chaos bench build dashboard up down doctor
 
 build: dashboard
 	cargo build --workspace --bins --lib --tests
@@ -26,6 +26,9 @@ demo:
 
 test:
 	dev/test
+
+test-docker:
+	dev/test-docker
 
 test-all:
 	dev/test all

@@ -14,7 +14,11 @@
 //! | `window.rs` | the days that an audit looks at |
 //! | `prune.rs` | live rows that every reader has in a version |
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anabranch_core::{
     Coverage,
@@ -28,7 +32,7 @@ use anabranch_process::{
         published,
         rows::{self, VersionRow},
     },
-    crash,
+    crash, metrics,
     parts::read_manifest,
 };
 use anyhow::{Context, Result, bail};
@@ -174,12 +178,14 @@ impl Batch {
         let _turn = take_turn(&self.catalog, source).await?;
         let run = begin(&mut client, source, kind, uuid).await?;
         let work = Work { batch: self, run, uuid, kind, progress };
+        let began = Instant::now();
         let result = work.work(&mut client, source).await;
         let (outcome, message) = match &result {
             Ok(report) if !report.drift.is_empty() => ("drift", Some(format!("{} cells differ", report.drift.len()))),
             Ok(_) => ("done", None),
             Err(error) => ("failed", Some(format!("{error:#}"))),
         };
+        note(source, kind, outcome, began.elapsed(), result.as_ref().ok());
         let report = result.as_ref().map(|report| (report.records, report.bytes_read)).unwrap_or_default();
         let sql = "UPDATE run SET ended_at = now(), outcome = $2, error = $3, records = $4, bytes_read = $5, peak_memory_bytes = $6 WHERE id = $1";
         let (records, bytes_read) = (i64::try_from(report.0)?, i64::try_from(report.1)?);
@@ -189,6 +195,19 @@ impl Batch {
             return Err(error).context("store the end of a run");
         }
         result.with_context(|| format!("run {run} of source {source}"))
+    }
+}
+
+/// Counts a run.
+#[expect(clippy::cast_precision_loss, reason = "figures of Prometheus are floating-point numbers")]
+fn note(source: &str, kind: Kind, outcome: &str, took: Duration, report: Option<&Report>) {
+    let labels = [source, kind.name(), outcome];
+    metrics::observe(&metrics::RUN_SECONDS.with_label_values(&labels), took);
+    metrics::now(&metrics::LAST_RUN.with_label_values(&labels));
+    let Some(report) = report else { return };
+    metrics::RUN_RECORDS.with_label_values(&[source]).inc_by(report.records);
+    if kind != Kind::Incremental {
+        metrics::DRIFT_CELLS.with_label_values(&[source]).set(report.drift.len() as f64);
     }
 }
 
@@ -269,7 +288,9 @@ impl Work<'_> {
         }
         (self.progress)(Progress::Publishing);
         audit::store(client, self.run, &report.drift).await?;
+        let began = Instant::now();
         let outcome = publish::publish(client, source, goal, &built, &failed, &lost).await?;
+        metrics::observe(&metrics::PUBLISH_SECONDS.with_label_values(&[source]), began.elapsed());
         report.published = outcome.published;
         report.refused.extend(outcome.refused);
         report.waiting = outcome.waiting;

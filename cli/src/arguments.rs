@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Batch,
     /// Run the serving layer: the HTTP API.
     Serve,
+    /// Ask a layer on this machine whether it is ready; exit code 3 if it is not. For health checks of containers.
+    Healthy,
     /// Check settings and definitions; starts nothing.
     Check,
     /// Apply the pipelines' definitions to the catalog.

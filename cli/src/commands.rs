@@ -3,6 +3,10 @@
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -21,7 +25,7 @@ use anabranch_process::{
     },
     clock,
     failure::{Refused, Unreachable},
-    identity,
+    identity, metrics,
     references::References,
 };
 use anabranch_serving::Mirror;
@@ -70,6 +74,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
 async fn command(command: Command, settings: Settings) -> Result<ExitCode> {
     let done = Ok(ExitCode::SUCCESS);
     match command {
+        Command::Healthy => healthy(&settings).await,
         Command::Check => {
             let (pipeline, references) = read_pipelines(&settings).await?;
             for (name, rows) in references.row_counts() {
@@ -142,6 +147,12 @@ enum Layer {
 async fn service(settings: Settings, layers: &[Layer], applies: bool) -> Result<ExitCode> {
     let stop = stop_on_signal()?;
     let pipeline = if applies { Some(read_pipelines(&settings).await?) } else { None };
+    let ready = Arc::new(AtomicBool::new(false));
+    let mut shown = JoinSet::new();
+    if !layers.contains(&Layer::Serving) && !settings.metrics.listen.is_empty() {
+        let (listen, ready, stop) = (settings.metrics.listen.clone(), Arc::clone(&ready), stop.clone());
+        shown.spawn(async move { metrics::serve(&listen, ready, stop).await });
+    }
     let mut said = false;
     // A server that is not there, or dies meanwhile, is waited for; settings that are wrong end the program.
     while let Err(error) = begin(&settings, pipeline.as_ref()).await {
@@ -157,7 +168,8 @@ async fn service(settings: Settings, layers: &[Layer], applies: bool) -> Result<
             () = tokio::time::sleep(RETRY) => {}
         }
     }
-    let mut running = JoinSet::new();
+    ready.store(true, Ordering::Relaxed);
+    let mut running = shown;
     for layer in layers {
         let (settings, stop) = (settings.clone(), stop.clone());
         match layer {
@@ -176,6 +188,19 @@ async fn service(settings: Settings, layers: &[Layer], applies: bool) -> Result<
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Asks the layer of this container, at the address that its settings name.
+async fn healthy(settings: &Settings) -> Result<ExitCode> {
+    let is_serving = settings.metrics.listen.is_empty();
+    let listen = if is_serving { &settings.serving.listen } else { &settings.metrics.listen };
+    // Every address of the machine is also the one that it has for itself.
+    let address = listen.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:");
+    let unreachable = |cause: reqwest::Error| Unreachable { service: "anabranch", address: address.clone(), cause: cause.into() };
+    let response = reqwest::get(format!("http://{address}/readyz")).await.map_err(unreachable)?;
+    let is_ready = response.status().is_success();
+    println!("{}", response.text().await.map_err(unreachable)?);
+    Ok(if is_ready { ExitCode::SUCCESS } else { ExitCode::from(3) })
 }
 
 pub(crate) fn stop_on_signal() -> Result<CancellationToken> {

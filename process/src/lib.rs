@@ -7,6 +7,7 @@ pub mod failure;
 pub mod identity;
 pub mod kafka;
 pub mod lease;
+pub mod metrics;
 pub mod parts;
 pub mod references;
 pub mod settings;

@@ -32,6 +32,8 @@ pub struct Settings {
     pub batch: Batch,
     /// The HTTP API.
     pub serving: Serving,
+    /// Figures for Prometheus.
+    pub metrics: Metrics,
 }
 
 /// Kafka.
@@ -116,6 +118,15 @@ pub struct Serving {
     pub groups: usize,
     /// Rows of answers that are kept for who asks the same while nothing changed.
     pub cache_bytes: u64,
+}
+
+/// Figures for Prometheus, where no API shows them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// `address:port` of `/metrics`, `/healthz` and `/readyz` of a layer that runs alone; empty for none: several on one machine
+    /// need ports of their own.
+    pub listen: String,
 }
 
 impl Default for Kafka {

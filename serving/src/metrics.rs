@@ -4,8 +4,14 @@
 
 #![expect(clippy::cast_precision_loss, reason = "figures of Prometheus are floating-point numbers")]
 
-use anabranch_core::definition::{Gauges, View};
-use anabranch_process::clock;
+use anabranch_core::{
+    Coverage,
+    definition::{Gauges, View},
+};
+use anabranch_process::{
+    clock,
+    metrics::{self, Figure},
+};
 use anabranch_views::{Value, scalar};
 use anyhow::Result;
 use prometheus::{Encoder, GaugeVec, HistogramOpts, HistogramVec, Opts, Registry, TextEncoder, histogram_opts};
@@ -22,6 +28,30 @@ use crate::{
 /// Groups of one view: more series are a load for Prometheus, and no longer anything to alert by.
 const MOST_SERIES: usize = 1_000;
 
+mod sources;
+
+const REQUESTS: Figure = Figure {
+    name: "anabranch_http_request_seconds",
+    kind: "histogram",
+    labels: &["route", "status"],
+    help: "Seconds from a request to the beginning of its answer",
+};
+const READY: Figure = gauge("anabranch_view_ready", &["view"], "1 where the view can be answered, 0 while it is being built");
+const LAG: Figure = gauge("anabranch_view_lag_records", &["view"], "Records that Kafka has above the offsets of an answer");
+const SILENT: Figure = gauge("anabranch_view_speed_silent_seconds", &["view"], "Seconds since speed wrote of some partition of the view's source");
+const AGE: Figure = gauge("anabranch_view_version_age_seconds", &["view"], "Seconds since the view's version was published");
+const COVERAGE_LAG: Figure = gauge("anabranch_view_coverage_lag_records", &["view"], "Offsets between the coverage of the version and those of an answer");
+const GROUPS: Figure = gauge("anabranch_view_groups", &["view", "arm"], "Groups in memory: of the version, and live");
+const OVER_LIMIT: Figure = gauge("anabranch_view_series_over_limit", &["view"], "1 where the declared metrics have too many groups and are left out");
+
+/// What the service shows of itself and of views.
+#[cfg(test)]
+pub(crate) const TABLE: [Figure; 8] = [REQUESTS, READY, LAG, SILENT, AGE, COVERAGE_LAG, GROUPS, OVER_LIMIT];
+
+const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Figure {
+    Figure { name, kind: "gauge", labels, help }
+}
+
 /// What the service counts.
 #[derive(Clone, Debug)]
 pub(crate) struct Figures {
@@ -33,16 +63,10 @@ pub(crate) struct Figures {
 impl Figures {
     pub(crate) fn new() -> Result<Self> {
         let registry = Registry::new();
-        let options: HistogramOpts = histogram_opts!(
-            "anabranch_http_request_seconds",
-            "Seconds from a request to the beginning of its answer",
-            vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0]
-        );
-        let requests = HistogramVec::new(options, &["route", "status"])?;
+        let options: HistogramOpts =
+            histogram_opts!(REQUESTS.name, REQUESTS.help, vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0]);
+        let requests = HistogramVec::new(options, REQUESTS.labels)?;
         registry.register(Box::new(requests.clone()))?;
-        let build = GaugeVec::new(Opts::new("anabranch_build_info", "1, with the version of the program"), &["version"])?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
-        registry.register(Box::new(build))?;
         Ok(Self { registry, requests })
     }
 
@@ -51,7 +75,9 @@ impl Figures {
     /// # Errors
     /// Only when the program itself is wrong.
     pub(crate) fn text(&self, mirror: &Mirror, groups: usize) -> Result<Vec<u8>> {
-        let mut families = self.registry.gather();
+        let mut families = metrics::families()?;
+        families.extend(self.registry.gather());
+        families.extend(sources::of_sources(mirror)?.gather());
         families.extend(of_views(mirror, groups)?.gather());
         let mut text = Vec::new();
         TextEncoder::new().encode(&families, &mut text)?;
@@ -62,17 +88,13 @@ impl Figures {
 /// The figures of the views at this moment.
 fn of_views(mirror: &Mirror, groups: usize) -> Result<Registry> {
     let registry = Registry::new();
-    let gauge = |name: &str, help: &str, labels: &[&str]| -> Result<GaugeVec> {
-        let gauge = GaugeVec::new(Opts::new(name, help), labels)?;
+    let made = |figure: Figure| -> Result<GaugeVec> {
+        let gauge = GaugeVec::new(Opts::new(figure.name, figure.help), figure.labels)?;
         registry.register(Box::new(gauge.clone()))?;
         Ok(gauge)
     };
-    let ready = gauge("anabranch_view_ready", "1 where the view can be answered, 0 while it is being built", &["view"])?;
-    let lag = gauge("anabranch_view_lag_records", "Records that Kafka has above the offsets of an answer", &["view"])?;
-    let silent = gauge("anabranch_view_speed_silent_seconds", "Seconds since speed wrote of some partition of the view's source", &["view"])?;
-    let age = gauge("anabranch_view_version_age_seconds", "Seconds since the view's version was published", &["view"])?;
-    let held = gauge("anabranch_view_groups", "Groups in memory: of the version, and live", &["view", "arm"])?;
-    let left_out = gauge("anabranch_view_series_over_limit", "1 where the declared metrics have too many groups and are left out", &["view"])?;
+    let (ready, lag, silent, age) = (made(READY)?, made(LAG)?, made(SILENT)?, made(AGE)?);
+    let (coverage_lag, held, left_out) = (made(COVERAGE_LAG)?, made(GROUPS)?, made(OVER_LIMIT)?);
     for (name, state) in mirror.views() {
         let labels = [name.as_str()];
         ready.with_label_values(&labels).set(if matches!(state, ViewState::Ready(_)) { 1.0 } else { 0.0 });
@@ -85,6 +107,10 @@ fn of_views(mirror: &Mirror, groups: usize) -> Result<Registry> {
             if let Some(milliseconds) = milliseconds {
                 figure.with_label_values(&labels).set((milliseconds + since) as f64 / 1000.0);
             }
+        }
+        let covered = |coverage: &Coverage| coverage.iter().map(|(_, offset)| offset.0).sum::<i64>();
+        if answerable.run.is_some() {
+            coverage_lag.with_label_values(&labels).set((covered(&answerable.offsets) - covered(&answerable.coverage)) as f64);
         }
         let (version, live) = answerable.group_counts();
         held.with_label_values(&[name.as_str(), "batch"]).set(version as f64);
@@ -159,5 +185,26 @@ fn number(value: &Value) -> Option<f64> {
         Value::Decimal(value, scale) => Some(*value as f64 / 10_f64.powi(i32::from(*scale))),
         Value::Double(value) => Some(*value),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `UPDATE=1` writes the page anew.
+    #[test]
+    fn the_documents_name_every_figure() {
+        let mut page = include_str!("metrics/head.md").to_owned();
+        for (headline, figures) in
+            [("Layers", metrics::TABLE), ("Sources, shown by the serving layer", &sources::TABLE), ("Views and requests, shown by the serving layer", &TABLE)]
+        {
+            page.push_str(&format!("\n## {headline}\n\n{}", metrics::markdown(figures)));
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(path, &page).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(path).unwrap(), page, "UPDATE=1 writes docs/metrics.md anew");
     }
 }

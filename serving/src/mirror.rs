@@ -25,7 +25,7 @@ use anabranch_process::{
     Catalog, Settings, Warehouse,
     catalog::{
         definitions::SourceDefinitions,
-        rows::{self, VersionRow},
+        rows::{self, PartitionState, VersionRow},
     },
     clock,
 };
@@ -63,6 +63,7 @@ const RETRY: Duration = Duration::from_millis(500);
 #[derive(Default)]
 struct Published {
     views: BTreeMap<String, ViewState>,
+    partitions: BTreeMap<String, Vec<PartitionState>>,
     /// Whether a first refresh was complete.
     ready: bool,
     /// When the newest refresh was.
@@ -112,6 +113,11 @@ impl Mirror {
     #[must_use]
     pub fn views(&self) -> BTreeMap<String, ViewState> {
         self.shared.published.read().unwrap_or_else(PoisonError::into_inner).views.clone()
+    }
+
+    /// The partitions of each source.
+    pub(crate) fn partitions(&self) -> BTreeMap<String, Vec<PartitionState>> {
+        self.shared.published.read().unwrap_or_else(PoisonError::into_inner).partitions.clone()
     }
 
     /// Whether answers can be given; else why not.
@@ -236,6 +242,7 @@ impl Mirror {
         published.trouble = None;
         published.refreshed = Some(Instant::now());
         published.views = views;
+        published.partitions = state.sources.iter().map(|(name, source)| (name.clone(), source.partitions.clone())).collect();
         drop(published);
         self.shared.changed.send_modify(|count| *count += 1);
         Ok(())

@@ -229,7 +229,7 @@ fn view(name: &str, state: Option<&ViewState>, failure: Option<&(Option<String>,
     }
 }
 
-fn rejected(state: Option<&ViewState>) -> BTreeMap<String, i64> {
+pub(crate) fn rejected(state: Option<&ViewState>) -> BTreeMap<String, i64> {
     let mut counts = BTreeMap::new();
     let Some(ViewState::Ready(answerable)) = state else { return counts };
     for row in answerable.rows() {

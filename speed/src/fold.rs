@@ -104,6 +104,11 @@ impl Fold {
         }
     }
 
+    /// Up to where a partition is folded.
+    pub(crate) fn position(&self, partition: Partition) -> Option<Offset> {
+        self.positions.get(&partition).map(|(_, folded)| *folded)
+    }
+
     /// Records that are decoded and not folded.
     pub(crate) fn waiting(&self) -> usize {
         self.sets.first().map_or(0, |set| set.decoder.len())

@@ -48,9 +48,11 @@ const STOPPED_INTERVAL: Duration = Duration::from_secs(2);
 /// Without an answer for this long a statement counts as failed, and its outcome as unknown.
 const STATEMENT_LIMIT_MS: u32 = 30_000;
 
+mod figures;
 mod flusher;
 mod halted;
 
+use figures::Figures;
 use flusher::Flusher;
 
 struct Open {
@@ -77,6 +79,7 @@ pub(crate) struct Worker {
     paused: BTreeSet<Partition>,
     open: Option<Open>,
     flusher: Flusher,
+    figures: Figures,
     /// Why nothing is read: a view has too many live rows.
     limit: watch::Receiver<Option<String>>,
 }
@@ -108,6 +111,7 @@ impl Worker {
             paused: BTreeSet::new(),
             open: None,
             flusher,
+            figures: Figures::new(source),
             limit,
         };
         worker.work(stop)
@@ -175,6 +179,7 @@ impl Worker {
             }
             Rebalance::Revoked(partitions) => {
                 info!(source = self.definitions.source.name, partitions = partitions.len(), "gave partitions back");
+                self.figures.gave_back(&partitions);
                 self.given.retain(|partition| !partitions.contains(partition));
                 self.reading.retain(|partition| !partitions.contains(partition));
                 self.stopped.retain(|partition, _| !partitions.contains(partition));
@@ -219,12 +224,14 @@ impl Worker {
                 Err(error) if store::is_transient(&error) && repeat < REPEATS => debug!(error = format!("{error:#}"), "repeating an opening"),
                 Err(error) if store::is_fenced(&error) => {
                     info!(source, error = format!("{error:#}"), "was fenced; dropping states");
+                    self.figures.fenced();
                     return self.doubt();
                 }
                 Err(error) => return Err(error.context("open an epoch")),
             }
         }
         let Some(opened) = opened else { bail!("no epoch could be opened") };
+        self.figures.opened();
         let given = opened.positions.iter().filter(|(partition, _)| self.given.contains(partition)).map(|(partition, offset)| (*partition, *offset));
         let (again, begins): (BTreeMap<Partition, Offset>, BTreeMap<Partition, Offset>) = given.partition(|(partition, _)| self.paused.contains(partition));
         if !begins.is_empty() {
@@ -257,14 +264,19 @@ impl Worker {
 
     /// Decodes what comes until the next flush is due or a chunk is full, then folds it.
     fn poll(&mut self, until: Instant) -> Result<()> {
+        let (mut records, mut last) = (0, None);
         loop {
             match self.consumer.poll(until).context("poll")? {
                 Polled::Record(message) => {
                     if let Some(open) = &mut self.open {
-                        open.fold.push(&kafka::raw(&message));
+                        let record = kafka::raw(&message);
+                        records += 1;
+                        last = Some((record.partition, record.timestamp_micros));
+                        open.fold.push(&record);
                     }
                 }
                 Polled::End(partition, position) => {
+                    self.figures.at_end(partition);
                     if let Some(open) = &mut self.open {
                         open.fold.pass(partition, position);
                     }
@@ -276,6 +288,7 @@ impl Worker {
                 break;
             }
         }
+        self.figures.read(records, last);
         if let Some(open) = &mut self.open {
             open.fold.fold()?;
         }
@@ -303,6 +316,7 @@ impl Worker {
         match self.flusher.finish() {
             Err(error) if store::is_fenced(&error) => {
                 info!(source = self.definitions.source.name, error = format!("{error:#}"), "was fenced; dropping states");
+                self.figures.fenced();
                 self.doubt()
             }
             result => result,
@@ -311,6 +325,7 @@ impl Worker {
 
     fn store_watermarks(&mut self) -> Result<()> {
         let ends = self.consumer.ends();
+        self.figures.ends(&ends, |partition| self.open.as_ref()?.fold.position(partition));
         Self::wait(&self.runtime, store::watermarks(&self.client, &self.definitions.source.name, &ends))
     }
 }

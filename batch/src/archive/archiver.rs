@@ -20,6 +20,7 @@ use anabranch_process::{
     catalog::{answered, definitions, rows},
     crash, identity,
     kafka::{self, GroupConsumer, Lost, Polled, Rebalance},
+    metrics,
 };
 use anyhow::{Context, Result};
 use futures::future::try_join_all;
@@ -151,6 +152,7 @@ impl<'a> Archiver<'a> {
     }
 
     fn poll(&mut self, until: Instant) -> Result<()> {
+        let mut records = 0;
         for _ in 0..POLL_RECORDS {
             match self.consumer.poll(until).context("poll")? {
                 Polled::Record(message) => {
@@ -165,6 +167,7 @@ impl<'a> Archiver<'a> {
                     }
                     if let Some((file, _)) = &mut slot.open {
                         self.runtime.block_on(push(file, &message))?;
+                        records += 1;
                         slot.position = file.end();
                     }
                 }
@@ -178,6 +181,7 @@ impl<'a> Archiver<'a> {
                 Polled::Nothing => break,
             }
         }
+        metrics::ARCHIVE_RECORDS.with_label_values(&[&self.source.name]).inc_by(records);
         Ok(())
     }
 
@@ -229,6 +233,7 @@ impl<'a> Archiver<'a> {
     /// Somebody else archived this partition meanwhile: read on from the committed end.
     fn start_anew(&mut self, partition: Partition) -> Result<()> {
         let start = self.start_of(partition)?;
+        metrics::ARCHIVE_FENCED.with_label_values(&[&self.source.name]).inc();
         info!(source = self.source.name, %partition, start = start.0, "another archiver was first; going on from its end");
         self.consumer.pause(&BTreeSet::from([partition])).context("pause")?;
         self.consumer.resume_from(&BTreeMap::from([(partition, start)])).context("go on from the committed end")?;
@@ -267,15 +272,21 @@ impl<'a> Archiver<'a> {
                 files.push((*partition, file));
             }
         }
-        let (warehouse, source) = (self.warehouse, &self.source.name);
+        if files.is_empty() {
+            return Ok(());
+        }
+        let (warehouse, source, began) = (self.warehouse, &self.source.name, Instant::now());
         let commits = files.into_iter().map(|(partition, file)| async move {
             let sealed = file.seal().await.context("seal an archive file")?;
             let committed = commit::commit(warehouse, source, &sealed).await?;
             anyhow::Ok((partition, sealed, committed))
         });
-        for (partition, sealed, committed) in self.runtime.block_on(try_join_all(commits))? {
+        let committed = self.runtime.block_on(try_join_all(commits))?;
+        metrics::observe(&metrics::ARCHIVE_SEAL_SECONDS.with_label_values(&[source]), began.elapsed());
+        for (partition, sealed, committed) in committed {
             match committed {
                 Committed::Won => {
+                    metrics::ARCHIVE_FILES.with_label_values(&[&self.source.name]).inc();
                     if let Some(slot) = self.slots.get_mut(&partition) {
                         slot.committed = sealed.range.end;
                     }

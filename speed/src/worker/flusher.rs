@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anabranch_core::protocol::EpochId;
-use anabranch_process::catalog::answered;
+use anabranch_process::{catalog::answered, metrics};
 use anyhow::{Context, Result, bail};
 use tokio::runtime::Handle;
 use tokio_postgres::Client;
@@ -55,6 +55,7 @@ impl Flusher {
         let (began, interval, source) = (Instant::now(), self.interval, source.to_owned());
         let task = self.runtime.spawn(async move {
             let result = flush(&mut client, &source, epoch, &changes).await;
+            metrics::observe(&metrics::SPEED_FLUSH_SECONDS.with_label_values(&[&source]), began.elapsed());
             // At most half of the time goes into flushing: more load means more aggregation, not more SQL.
             (client, began + interval.max(2 * began.elapsed()), result)
         });
