@@ -2,6 +2,7 @@
 #![expect(clippy::indexing_slicing, reason = "members of JSON objects made here, or a missing one is NULL")]
 
 use std::{
+    borrow::Cow,
     cmp::Ordering,
     collections::{BTreeMap, HashMap},
 };
@@ -12,6 +13,7 @@ use anabranch_views::{
     finalize::finalize,
     scalar::{self, decimal_text},
 };
+use chrono_tz::Tz;
 use serde_json::{Map, Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
@@ -56,19 +58,29 @@ pub fn rows(answerable: &Answerable, query: &Resolved, limits: &Limits) -> Resul
     let view = &answerable.view;
     let clock = Clock { now_ms: 0, zone: query.zone };
     let mut groups: HashMap<Vec<u8>, Row> = HashMap::new();
-    for (count, row) in answerable.rows().enumerate() {
+    let mut encoded = Vec::with_capacity(64);
+    for (count, row) in answerable.rows_in(query.range_micros).enumerate() {
         if count % ROWS_A_LOOK == 0 && limits.left.is_cancelled() {
             return Err(Problem::unavailable(ABANDONED, "nobody waits for this answer"));
         }
         if !passes(view, row, query) {
             continue;
         }
-        let key = key(view, row, query, &clock);
-        let mut encoded = Vec::with_capacity(64);
-        // A record is known by its whole key: the partition and the offset are in it.
-        let grouped_by = if query.ungrouped { &row.key } else { &key };
-        grouped_by.iter().for_each(|value| value.encode_key(&mut encoded));
-        groups.entry(encoded).or_insert_with(|| Row::empty(view, key)).merge(row);
+        encoded.clear();
+        if query.ungrouped {
+            // A record is known by its whole key: the partition and the offset are in it.
+            row.key.iter().for_each(|value| value.encode_key(&mut encoded));
+        } else {
+            key(view, row, query, &clock).for_each(|value| value.encode_key(&mut encoded));
+        }
+        // Most rows meet their group: nothing is copied then.
+        if let Some(group) = groups.get_mut(encoded.as_slice()) {
+            group.merge(row);
+            continue;
+        }
+        let mut group = Row::empty(view, key(view, row, query, &clock).map(Cow::into_owned).collect());
+        group.merge(row);
+        groups.insert(encoded.clone(), group);
         if groups.len() > limits.groups {
             let detail = format!("the query makes more than {} groups (serving.groups); filter, or group by fewer dimensions", limits.groups);
             return Err(Problem::bad_query("group_limit", detail));
@@ -76,8 +88,8 @@ pub fn rows(answerable: &Answerable, query: &Resolved, limits: &Limits) -> Resul
     }
     let held = |row: &Row| {
         let measured = |subject: Subject| match subject {
-            Subject::Measure(index) => view.measures.get(index).map_or(Value::Null, |measure| finalize(measure, &row.states)),
-            Subject::Key(_) => Value::Null,
+            Subject::Measure(index) => Cow::Owned(view.measures.get(index).map_or(Value::Null, |measure| finalize(measure, &row.states))),
+            Subject::Key(_) => Cow::Owned(Value::Null),
         };
         query.conditions.groups.iter().all(|condition| condition.holds(&measured))
     };
@@ -97,29 +109,30 @@ pub fn rows(answerable: &Answerable, query: &Resolved, limits: &Limits) -> Resul
 fn passes(view: &View, row: &Row, query: &Resolved) -> bool {
     let in_range = query.range_micros.is_none_or(|(start, end)| row.bucket(view).is_some_and(|bucket| start <= bucket && bucket <= end));
     let keyed = |subject: Subject| match subject {
-        Subject::Key(index) => row.key.get(index).cloned().unwrap_or(Value::Null),
-        Subject::Measure(_) => Value::Null,
+        Subject::Key(index) => Cow::Borrowed(row.key.get(index).unwrap_or(&Value::Null)),
+        Subject::Measure(_) => Cow::Owned(Value::Null),
     };
-    let column = |name: &str| keyed(Subject::Key(view.key_names().position(|known| known == name).unwrap_or(usize::MAX)));
+    let column = |name: &str| keyed(Subject::Key(view.key_names().position(|known| known == name).unwrap_or(usize::MAX))).into_owned();
     in_range
         && query.conditions.rows.iter().all(|condition| condition.holds(&keyed))
         && query.segments.iter().all(|segment| scalar::evaluate(segment, &column).value == Value::Boolean(true))
 }
 
-fn key(view: &View, row: &Row, query: &Resolved, clock: &Clock) -> Vec<Value> {
+/// The values of a row by which the query groups, in the order of its columns.
+fn key<'a>(view: &'a View, row: &'a Row, query: &'a Resolved, clock: &'a Clock) -> impl Iterator<Item = Cow<'a, Value>> {
     // In the zone's own time, as it is shown.
-    let local = |micros: i64| micros + clock.offset_micros(micros);
-    let cell = |column: &Column| match column {
+    let local = |micros: i64| if clock.zone == Tz::UTC { micros } else { micros + clock.offset_micros(micros) };
+    query.columns.iter().filter_map(move |column| match column {
         Column::Dimension { key, .. } => Some(match row.key.get(*key) {
-            Some(Value::Timestamp(micros)) => Value::Timestamp(local(*micros)),
-            other => other.cloned().unwrap_or(Value::Null),
+            Some(Value::Timestamp(micros)) => Cow::Owned(Value::Timestamp(local(*micros))),
+            Some(other) => Cow::Borrowed(other),
+            None => Cow::Owned(Value::Null),
         }),
-        Column::Time { granularity, .. } => Some(
+        Column::Time { granularity, .. } => Some(Cow::Owned(
             row.bucket(view).map_or(Value::Null, |bucket| Value::Timestamp(scalar::truncated(local(bucket), *granularity).unwrap_or_else(|| local(bucket)))),
-        ),
+        )),
         Column::Measure { .. } => None,
-    };
-    query.columns.iter().filter_map(cell).collect()
+    })
 }
 
 fn finalized(view: &View, row: Row, query: &Resolved) -> Vec<Value> {

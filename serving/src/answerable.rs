@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use anabranch_core::{Coverage, OffsetRange, Partition, definition::View, protocol::RunId};
 use anabranch_views::{Groups, Row};
 
-use crate::version::Version;
+use crate::version::{self, Version};
 
 /// What a view's answers are computed from: complete, immutable, shared.
 #[derive(Clone, Debug)]
@@ -53,8 +53,13 @@ impl Answerable {
 
     /// The rows of the version, then the live ones. A group may be in several: merging makes it one.
     pub fn rows(&self) -> impl Iterator<Item = &Row> {
-        let version = self.version.iter().flat_map(|version| version.parts.values()).flat_map(|part| part.iter());
-        version.chain(self.live.iter().flat_map(|groups| groups.0.values()))
+        self.rows_in(None)
+    }
+
+    /// Those whose buckets may begin in a range, both ends included; live rows are not sorted, and all of them come.
+    pub fn rows_in(&self, range_micros: Option<(i64, i64)>) -> impl Iterator<Item = &Row> {
+        let parts = self.version.iter().flat_map(|version| version.parts.values());
+        parts.flat_map(move |part| version::in_range(&self.view, part, range_micros)).chain(self.live.iter().flat_map(|groups| groups.0.values()))
     }
 
     /// The groups of each part of the version.

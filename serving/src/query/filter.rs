@@ -2,6 +2,8 @@
 //!
 //! Conditions on dimensions hold before grouping, those on measures after it; one group of a tree cannot mix them.
 
+use std::borrow::Cow;
+
 use anabranch_views::Value;
 
 mod read;
@@ -107,7 +109,7 @@ pub struct Conditions {
 impl Condition {
     /// Whether it holds of a row; `value` gives the value of a subject.
     #[must_use]
-    pub fn holds(&self, value: &dyn Fn(Subject) -> Value) -> bool {
+    pub fn holds<'a>(&self, value: &dyn Fn(Subject) -> Cow<'a, Value>) -> bool {
         match self {
             Self::All(list) => list.iter().all(|condition| condition.holds(value)),
             Self::Any(list) => list.iter().any(|condition| condition.holds(value)),

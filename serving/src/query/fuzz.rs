@@ -111,7 +111,7 @@ fn no_query_makes_the_reader_panic() {
             let Ok(compared) = compared(&query) else { continue };
             for query in compared.unwrap_or_else(|| vec![query]) {
                 let Ok(resolved) = view_name(&query).and_then(|_| resolve(&view, &query, NOW_MS)) else { continue };
-                let value = |subject: Subject| if let Subject::Key(index) = subject { keys[index].clone() } else { Value::BigInt(7) };
+                let value = |subject: Subject| std::borrow::Cow::Owned(if let Subject::Key(index) = subject { keys[index].clone() } else { Value::BigInt(7) });
                 let conditions = resolved.conditions.rows.iter().chain(&resolved.conditions.groups);
                 answered += u64::from(conditions.map(|condition| condition.holds(&value)).fold(true, |all, held| all & held));
                 serde_json::to_string(&resolved.echo).unwrap();

@@ -40,7 +40,7 @@ fn row(name: Option<&str>) -> Vec<Value> {
 fn holds(filter: Json, name: Option<&str>) -> bool {
     let resolved = resolved(json!({"measures": ["v.n"], "filters": [filter]})).unwrap_or_else(|problem| panic!("{}", problem.detail));
     let row = row(name);
-    let value = |subject: Subject| if let Subject::Key(index) = subject { row[index].clone() } else { Value::Null };
+    let value = |subject: Subject| std::borrow::Cow::Owned(if let Subject::Key(index) = subject { row[index].clone() } else { Value::Null });
     resolved.conditions.rows.iter().all(|condition| condition.holds(&value))
 }
 
