@@ -2,7 +2,7 @@
 #![expect(clippy::indexing_slicing, reason = "members of JSON answers")]
 
 use anyhow::Result;
-use chrono::NaiveDateTime;
+use chrono::{NaiveDate, NaiveDateTime};
 use serde_json::{Value as Json, json};
 use tokio_postgres::Client;
 
@@ -28,7 +28,9 @@ pub async fn ask(client: &Client, view: &str, topic: &str) -> Result<Json> {
 fn named(view: &str, row: &Json) -> Json {
     let mut named = serde_json::Map::from_iter([(format!("{view}.count"), json!(1))]);
     for (name, value) in row.as_object().into_iter().flatten() {
-        let time = value.as_str().and_then(|text| NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").ok());
+        let text = value.as_str();
+        let day = text.and_then(|text| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()).map(NaiveDateTime::from);
+        let time = text.and_then(|text| NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").ok()).or(day);
         let value = time.map_or_else(|| value.clone(), |time| time.format("%Y-%m-%dT%H:%M:%S%.3f").to_string().into());
         named.insert(format!("{view}.{name}"), value);
     }

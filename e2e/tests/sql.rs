@@ -47,7 +47,7 @@ async fn same_as_the_api(scene: &mut Scene, running: &Running, client: &Client) 
     let of_api = serving(running)?.load(&query).await?.context("no answer")?;
     let (cells, of_sql) = scene.exact_in_sql(client, "status_by_city").await?;
     let name = &scene.name;
-    ensure!(of_sql["lambda"]["offsets"]["topic"] == of_api["lambda"]["offsets"][name], "{} {}", of_sql["lambda"], of_api["lambda"]);
+    ensure!(of_sql["lambda"]["offsets"][name] == of_api["lambda"]["offsets"][name], "{} {}", of_sql["lambda"], of_api["lambda"]);
     ensure!(of_sql["lambda"]["run"] == of_api["lambda"]["run"]);
     scene.cells += recount(&mut scene.topic, "status_by_city", &of_api)?;
     println!("SQL and API at the same offsets: {cells} cells each");
@@ -211,7 +211,7 @@ async fn every_kind_of_measure_merges_in_sql_as_it_does_here() -> Result<()> {
     ensure!(missing == Some(SqlState::UNDEFINED_TABLE), "{missing:?}");
     stage.pipeline(&kinds(&name, PUBLISHED, MEASURES))?;
     let (code, text) = stage.run(&["apply"])?;
-    ensure!(code == Some(0) && text.contains("made the view in SQL: serving.\"kinds\""), "{text}");
+    ensure!(code == Some(0) && text.contains("made the view in SQL"), "{text}");
     let names = measure_names(MEASURES);
     ensure!(names.len() == 25, "{names:?}");
     let mut compared_cells = 0;

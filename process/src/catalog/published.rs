@@ -255,7 +255,7 @@ async fn replace_view(client: &mut Client, view: &View, views: &sql::SqlViews, t
     let sql = "INSERT INTO sql_view (name, fingerprint, text) VALUES ($1, $2, $3) ON CONFLICT (name) DO UPDATE SET fingerprint = $2, text = $3";
     transaction.execute(sql, &[&view.name, &view.fingerprint.0, &text]).await?;
     crash::step("catalog.sql_view", transaction.commit()).await?;
-    info!(view = view.name, "made the view in SQL: {MERGED}.{name}");
+    info!(view = view.name, "made the view in SQL");
     Ok(())
 }
 
