@@ -121,8 +121,8 @@ fn expression(expression: &Expr, inputs: &[String]) -> Option<String> {
             let otherwise = otherwise.as_deref().map_or_else(|| Some("NULL".to_owned()), of)?;
             format!("CASE {} ELSE {otherwise} END", branches.collect::<Option<Vec<_>>>()?.join(" "))
         }
-        // Every number has a DOUBLE; the other casts may fail, which is NULL here and an error there.
-        Node::Cast(inner) if expression.data_type == DataType::Double && inner.data_type.is_number() => of(inner)?,
+        // A cast that may fail is NULL here and an error there.
+        Node::Cast(inner) if always_fits(inner.data_type, expression.data_type) => of(inner)?,
         Node::Cast(_) => return None,
         Node::Call(function, arguments) => {
             let is_text = arguments.iter().any(|argument| argument.data_type == DataType::Text);
@@ -130,6 +130,20 @@ fn expression(expression: &Expr, inputs: &[String]) -> Option<String> {
         }
     };
     Some(format!("({sql})::{}", sql_type(ColumnType::Sql(expression.data_type))))
+}
+
+/// Whether every value of a type has one in the other, to the last digit that this has.
+fn always_fits(from: DataType, to: DataType) -> bool {
+    let digits = |data_type| match data_type {
+        DataType::BigInt => Some((19, 0)),
+        DataType::Decimal { precision, scale } => Some((precision - scale, scale)),
+        _ => None,
+    };
+    match (digits(from), to, digits(to)) {
+        (_, DataType::Double, _) => from.is_number(),
+        (Some((before, behind)), DataType::Decimal { .. }, Some((room, scale))) => room >= before && scale >= behind,
+        _ => false,
+    }
 }
 
 fn call(function: Function, data_type: DataType, is_text: bool, arguments: &[String]) -> Option<String> {
