@@ -111,6 +111,11 @@ impl Stage {
         self.settings.get(name).cloned().with_context(|| format!("{name} is not set"))
     }
 
+    /// Takes a setting back.
+    pub fn unset(&mut self, name: &str) {
+        self.settings.remove(name);
+    }
+
     /// Changes a setting of everything that is started from here on.
     pub fn set(&mut self, name: &str, value: &str) {
         self.settings.insert(name.to_owned(), value.to_owned());

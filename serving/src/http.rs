@@ -33,9 +33,10 @@ use tower_http::{
         predicate::{DefaultPredicate, NotForContentType, Predicate},
     },
     cors::CorsLayer,
+    request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer},
     timeout::TimeoutLayer,
 };
-use tracing::error;
+use tracing::{Instrument, error, info_span};
 
 use self::{
     load::{dry_run, explain, load, of_query},
@@ -124,7 +125,10 @@ pub(crate) fn routes(mirror: Mirror, settings: Settings) -> anyhow::Result<Route
         .layer(CompressionLayer::new().compress_when(DefaultPredicate::new().and(NotForContentType::new("application/wasm"))))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_LIMIT))
         .layer(CorsLayer::permissive())
+        .layer(PropagateRequestIdLayer::x_request_id())
         .layer(from_fn_with_state(app.clone(), timed))
+        // The client's own, or a new one.
+        .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
         .with_state(app);
     Ok(router)
 }
@@ -159,10 +163,11 @@ async fn read_metrics(State(app): State<App>) -> Result<impl IntoResponse, Probl
     Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text))
 }
 
-/// Notes how long a request took.
+/// Notes how long a request took; what is logged meanwhile names it.
 async fn timed(State(app): State<App>, path: Option<MatchedPath>, request: Request, next: Next) -> Response {
     let began = Instant::now();
-    let response = next.run(request).await;
+    let id = request.extensions().get::<RequestId>().and_then(|id| id.header_value().to_str().ok()).unwrap_or_default().to_owned();
+    let response = next.run(request).instrument(info_span!("request", id)).await;
     let route = path.as_ref().map_or("unknown", MatchedPath::as_str);
     app.figures.requests.with_label_values(&[route, response.status().as_str()]).observe(began.elapsed().as_secs_f64());
     response
