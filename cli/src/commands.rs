@@ -25,7 +25,7 @@ use anabranch_process::{
     },
     clock,
     failure::{Refused, Unreachable},
-    identity, metrics,
+    identity, kafka, metrics,
     references::References,
 };
 use anabranch_serving::Mirror;
@@ -76,6 +76,7 @@ async fn command(command: Command, settings: Settings) -> Result<ExitCode> {
     match command {
         Command::Healthy => healthy(&settings).await,
         Command::Check => {
+            kafka::client_config(&settings.kafka)?;
             let (pipeline, references) = read_pipelines(&settings).await?;
             for (name, rows) in references.row_counts() {
                 println!("reference {name}: {rows} rows");
@@ -245,6 +246,7 @@ async fn begin(settings: &Settings, pipeline: Option<&(Pipeline, References)>) -
 
 /// Tables, and the identity of database and warehouse.
 async fn prepare(settings: &Settings) -> Result<()> {
+    kafka::client_config(&settings.kafka)?;
     let catalog = Catalog::at(&settings.postgres.url)?;
     let warehouse = Warehouse::at(&settings.warehouse.url).map_err(|error| Refused(format!("setting warehouse.url: {error}")))?;
     catalog.migrate().await?;

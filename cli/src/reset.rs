@@ -77,7 +77,7 @@ async fn everything(settings: &Settings, yes: bool) -> Result<ExitCode> {
         return Ok(ExitCode::from(1));
     }
     // First what refuses while a layer still runs.
-    let admin: AdminClient<DefaultClientContext> = kafka::client_config(&settings.kafka).create().context("make a Kafka client")?;
+    let admin: AdminClient<DefaultClientContext> = kafka::client_config(&settings.kafka)?.create().context("make a Kafka client")?;
     let names: Vec<&str> = groups.iter().map(String::as_str).collect();
     let unreachable = |cause: rdkafka::error::KafkaError| Unreachable { service: "Kafka", address: settings.kafka.brokers.clone(), cause: cause.into() };
     for result in admin.delete_groups(&names, &AdminOptions::new()).await.map_err(unreachable)? {

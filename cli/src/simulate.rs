@@ -49,7 +49,7 @@ fn to_file(path: &Path, events: impl Iterator<Item = Event>, rate: f64) -> Resul
 }
 
 async fn to_kafka(settings: &Settings, topic: &str, partitions: i32, events: impl Iterator<Item = Event> + Send, rate: f64) -> Result<()> {
-    let config = kafka::client_config(&settings.kafka);
+    let config = kafka::client_config(&settings.kafka)?;
     let unreachable = |cause| Unreachable { service: "Kafka", address: settings.kafka.brokers.clone(), cause };
     producing::create_topic(&config, topic, partitions).await.map_err(unreachable)?;
     let stop = stop_on_signal()?;

@@ -42,7 +42,7 @@ impl TopicReader {
             return Err(Refused(format!("topic \"{topic}\" does not exist on {}", settings.brokers)).into());
         }
         let unreachable = |cause: KafkaError| Unreachable { service: "Kafka", address: settings.brokers.clone(), cause: cause.into() };
-        let consumer: BaseConsumer = kafka::client_config(settings)
+        let consumer: BaseConsumer = kafka::client_config(settings)?
             .set("group.id", "anabranch-cli")
             .set("enable.auto.commit", "false")
             .set("isolation.level", "read_committed")

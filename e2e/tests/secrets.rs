@@ -26,7 +26,7 @@ async fn no_secret_is_printed() -> Result<()> {
     stage.unset("ANABRANCH_POSTGRES__URL");
     stage.set("ANABRANCH_POSTGRES__URL_FILE", &secret.display().to_string());
     let config = stage.folder().join("planted.toml");
-    std::fs::write(&config, "[kafka.client]\n\"sasl.password\" = \"planted-in-a-client\"\n\"ssl.key.password\" = \"planted-in-a-client\"\n")?;
+    std::fs::write(&config, "[kafka.client]\n\"sasl.password\" = \"planted-in-a-client\"\n")?;
     stage.set("ANABRANCH_CONFIG", &config.display().to_string());
     stage.set("RUST_LOG", "debug,h2=off,hyper_util=off");
     produce(&name, 0, &[click("a"), click("b")])?;
@@ -51,6 +51,13 @@ async fn no_secret_is_printed() -> Result<()> {
             ensure!(code != Some(0) || asks_kafka_alone, "{setting} = {value}: {text}");
         }
         stage.unset(setting);
+    }
+    // A property that the client does not take is named without its value.
+    std::fs::write(&config, "[kafka.client]\n\"no.such.property\" = \"planted-in-a-client\"\n")?;
+    for command in ["check", "run"] {
+        let (code, text) = stage.run(&[command])?;
+        find(command, &text)?;
+        ensure!(code == Some(2) && text.contains("setting kafka.client, \"no.such.property\": No such configuration property"), "{code:?} {text}");
     }
     logs(&stage)
 }

@@ -163,14 +163,20 @@ impl Drop for GroupConsumer {
 }
 
 /// The client properties that every client starts from.
-#[must_use]
-pub fn client_config(settings: &Kafka) -> ClientConfig {
+///
+/// # Errors
+/// [`Refused`], with the property that librdkafka does not take, and never its value: it may be a password.
+pub fn client_config(settings: &Kafka) -> Result<ClientConfig, Refused> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &settings.brokers).set("client.id", "anabranch");
     for (key, value) in &settings.client {
         config.set(key, value);
     }
-    config
+    match config.create_native_config() {
+        Ok(_) => Ok(config),
+        Err(KafkaError::ClientConfig(_, description, key, _)) => Err(Refused(format!("setting kafka.client, \"{key}\": {description}"))),
+        Err(error) => Err(Refused(format!("setting kafka.client: {error}"))),
+    }
 }
 
 fn unreachable(settings: &Kafka, cause: impl Into<anyhow::Error>) -> Unreachable {
@@ -182,7 +188,7 @@ fn unreachable(settings: &Kafka, cause: impl Into<anyhow::Error>) -> Unreachable
 /// # Errors
 /// [`Unreachable`]; [`Refused`] for a missing or a compacted topic: two readers must see the same records.
 pub async fn check_topic(settings: &Kafka, topic: &str) -> Result<()> {
-    let admin: AdminClient<DefaultClientContext> = client_config(settings).create().context("make a Kafka client")?;
+    let admin: AdminClient<DefaultClientContext> = client_config(settings)?.create().context("make a Kafka client")?;
     let options = AdminOptions::new().request_timeout(Some(CALL_LIMIT)).operation_timeout(Some(CALL_LIMIT));
     let results = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await.map_err(|error| unreachable(settings, error))?;
     match results.into_iter().next() {
@@ -203,7 +209,7 @@ pub async fn check_topic(settings: &Kafka, topic: &str) -> Result<()> {
 /// # Errors
 /// [`Unreachable`].
 pub fn watermarks(settings: &Kafka, topic: &str) -> Result<BTreeMap<Partition, OffsetRange>> {
-    let consumer: BaseConsumer = client_config(settings).set("isolation.level", "read_committed").create().context("make a Kafka client")?;
+    let consumer: BaseConsumer = client_config(settings)?.set("isolation.level", "read_committed").create().context("make a Kafka client")?;
     let metadata = consumer.fetch_metadata(Some(topic), CALL_LIMIT).map_err(|error| unreachable(settings, error))?;
     let mut ranges = BTreeMap::new();
     for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
@@ -224,7 +230,7 @@ impl GroupConsumer {
         // Two workers of one source on one host need names of their own.
         let instance = settings.client.get("group.instance.id").cloned().unwrap_or_else(host);
         let group = group_name(layer, source, incarnation);
-        let consumer: BaseConsumer<Events> = client_config(settings)
+        let consumer: BaseConsumer<Events> = client_config(settings)?
             .set("group.id", &group)
             .set("group.instance.id", format!("{instance}-{layer}-{source}"))
             .set("partition.assignment.strategy", "cooperative-sticky")
