@@ -178,7 +178,8 @@ impl Default for Serving {
 }
 
 impl Settings {
-    /// Reads `file` (where it must exist if `required`), then the environment; `…_FILE` names a file with the value.
+    /// Reads `file` (where it must exist if `required`), then the environment; `…_FILE` names a file with the value,
+    /// which takes precedence.
     ///
     /// # Errors
     /// [`Refused`] with file, line, column, a caret and what is allowed.
@@ -193,15 +194,17 @@ impl Settings {
         // toml says line, column and caret, which figment does not keep.
         toml::from_str::<Self>(&text).map_err(|error| Refused(format!("settings file {}: {}", file.display(), error.to_string().trim_end())))?;
         let environment = Env::prefixed("ANABRANCH_").filter(|key| key.as_str().contains("__"));
-        let mut figment = Figment::from(Serialized::defaults(Self::default())).merge(Toml::string(&text));
+        let mut files = Figment::new();
         // Secrets as containers get them: ANABRANCH_POSTGRES__URL_FILE names a file that holds the value.
         for (key, path) in environment.iter().filter(|(key, _)| in_file(key.as_str()).is_some()) {
             let name = in_file(key.as_str()).unwrap_or_default().replace("__", ".");
             let value = std::fs::read_to_string(&path).map_err(|error| Refused(format!("ANABRANCH_{}: file {path}: {error}", key.as_str().to_uppercase())))?;
-            figment = figment.merge((name, value.trim_end()));
+            files = files.merge((name, value.trim_end()));
         }
-        figment
-            .merge(environment.filter(|key| in_file(key.as_str()).is_none()).split("__"))
+        Figment::from(Serialized::defaults(Self::default()))
+            .merge(Toml::string(&text))
+            .merge(environment.clone().filter(|key| in_file(key.as_str()).is_none()).split("__"))
+            .merge(files)
             .extract()
             .map_err(|error| Refused(format!("settings from the environment: {error} (for key ANABRANCH_{})", error.path.join("__").to_uppercase())))
     }
