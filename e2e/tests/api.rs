@@ -41,6 +41,17 @@ async fn rows(process: &Process, query: &Json) -> Result<Vec<Json>> {
     Ok(body["data"].as_array().context("no data")?.clone())
 }
 
+/// The client's own, or a new one.
+async fn request_ids(process: &Process) -> Result<()> {
+    let query = json!({"measures": [MEASURES[0]]});
+    for (sent, length) in [(&[("x-request-id", "mine")][..], 4), (&[], 36)] {
+        let answer = ask(process, "/v1/load", &query, sent).await?;
+        let id = answer.headers.get("x-request-id").context("no id")?;
+        ensure!(id.len() == length && (sent.is_empty() || id == "mine"), "{id}");
+    }
+    Ok(())
+}
+
 fn number(value: &Json) -> f64 {
     value.as_f64().or_else(|| value.as_str()?.parse().ok()).unwrap_or_default()
 }
@@ -58,6 +69,7 @@ async fn every_way_to_ask_gives_what_the_recount_computes() -> Result<()> {
     // Everything stands still, and every cell was recounted at the topic's ends.
     scene.finish(serving(&running)?).await?;
     let process = serving(&running)?;
+    request_ids(process).await?;
     let all_query = json!({"dimensions": KEYS, "measures": MEASURES, "limit": 50_000});
     let all = rows(process, &all_query).await?;
     ensure!(all.len() > 100, "{} rows", all.len());
