@@ -3,6 +3,7 @@
 //! | file | step |
 //! |---|---|
 //! | `turn.rs` | one run of a source after the other; the row of a run |
+//! | `targets.rs` | the views of a run, and where each begins |
 //! | `cut.rs` | take or raise a cut, wait until speed answered it and the archive reached it |
 //! | `scan.rs` | archive files → states, row group by row group |
 //! | `raw.rs` | records from raw values |
@@ -14,11 +15,7 @@
 //! | `window.rs` | the days that an audit looks at |
 //! | `prune.rs` | live rows that every reader has in a version |
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use anabranch_core::{
     Coverage,
@@ -51,11 +48,14 @@ mod raw;
 mod reference;
 mod scan;
 mod spill;
+mod targets;
 mod turn;
 mod window;
 
 pub use audit::Drift;
 use spill::Collected;
+pub(crate) use targets::Target;
+use targets::{by_base, common_version};
 use turn::{begin, peak_memory_bytes, take_turn};
 pub use window::Window;
 
@@ -185,7 +185,7 @@ impl Batch {
             Ok(_) => ("done", None),
             Err(error) => ("failed", Some(format!("{error:#}"))),
         };
-        note(source, kind, outcome, began.elapsed(), result.as_ref().ok());
+        turn::note(source, kind, outcome, began.elapsed(), result.as_ref().ok());
         let report = result.as_ref().map(|report| (report.records, report.bytes_read)).unwrap_or_default();
         let sql = "UPDATE run SET ended_at = now(), outcome = $2, error = $3, records = $4, bytes_read = $5, peak_memory_bytes = $6 WHERE id = $1";
         let (records, bytes_read) = (i64::try_from(report.0)?, i64::try_from(report.1)?);
@@ -198,30 +198,8 @@ impl Batch {
     }
 }
 
-/// Counts a run.
-#[expect(clippy::cast_precision_loss, reason = "figures of Prometheus are floating-point numbers")]
-fn note(source: &str, kind: Kind, outcome: &str, took: Duration, report: Option<&Report>) {
-    let labels = [source, kind.name(), outcome];
-    metrics::observe(&metrics::RUN_SECONDS.with_label_values(&labels), took);
-    metrics::now(&metrics::LAST_RUN.with_label_values(&labels));
-    let Some(report) = report else { return };
-    metrics::RUN_RECORDS.with_label_values(&[source]).inc_by(report.records);
-    if kind != Kind::Incremental {
-        metrics::DRIFT_CELLS.with_label_values(&[source]).set(report.drift.len() as f64);
-    }
-}
-
 /// Views of a source whose parts are written at once.
 const VIEWS_AT_ONCE: usize = 4;
-
-/// One view in one run.
-pub(crate) struct Target {
-    pub(crate) view: Arc<View>,
-    /// Its current version, which the publication checks again.
-    pub(crate) current: Option<VersionRow>,
-    /// From where records are read; nothing = from the origin.
-    pub(crate) base: Option<Coverage>,
-}
 
 /// What a run built for a view.
 pub(crate) struct Built {
@@ -350,23 +328,4 @@ impl Work<'_> {
         };
         Ok(Built { view: target.view, read: target.current.map(|version| version.run), folder, staged, audit })
     }
-}
-
-/// The coverage of the current versions, when every view has one and all are at the same place.
-fn common_version(definitions: &SourceDefinitions, versions: &BTreeMap<Fingerprint, Vec<VersionRow>>) -> Option<Coverage> {
-    let mut coverages = definitions.views.iter().map(|view| versions.get(&view.serving).and_then(|versions| versions.first()));
-    let first = coverages.next()??;
-    coverages.all(|version| version.is_some_and(|version| version.coverage == first.coverage)).then(|| first.coverage.clone())
-}
-
-/// Views that begin at the same place are scanned together.
-fn by_base(targets: Vec<Target>) -> Vec<Vec<Target>> {
-    let mut sets: Vec<Vec<Target>> = Vec::new();
-    for target in targets {
-        match sets.iter_mut().find(|set| set.first().is_some_and(|first| first.base == target.base)) {
-            Some(set) => set.push(target),
-            None => sets.push(vec![target]),
-        }
-    }
-    sets
 }

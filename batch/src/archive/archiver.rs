@@ -10,11 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anabranch_core::{
-    Coverage, Offset, Partition,
-    definition::Source,
-    protocol::{CutNumber, archive},
-};
+use anabranch_core::{Coverage, Offset, Partition, definition::Source, protocol::CutNumber};
 use anabranch_process::{
     Catalog, Settings, Warehouse,
     catalog::{answered, definitions, rows},
@@ -35,7 +31,7 @@ use tracing::{debug, error, info};
 
 use super::{
     commit::{self, Committed},
-    file::OpenFile,
+    file::{self, OpenFile},
     listing,
 };
 
@@ -159,7 +155,7 @@ impl<'a> Archiver<'a> {
                     let partition = Partition(message.partition());
                     let Some(slot) = self.slots.get_mut(&partition) else { continue };
                     if slot.open.is_none() {
-                        let opened = self.runtime.block_on(open(self.warehouse, &self.source, partition, slot.committed))?;
+                        let opened = self.runtime.block_on(file::open(self.warehouse, &self.source, partition, slot.committed))?;
                         let Some(file) = opened else {
                             return self.start_anew(partition);
                         };
@@ -328,19 +324,6 @@ impl<'a> Archiver<'a> {
         debug!(source = self.source.name, partitions = reports.len(), "reported archived offsets");
         Ok(())
     }
-}
-
-/// Creates the temporary file, **then** lists again: a file that another archiver committed in between, or whose name a
-/// compaction freed, would make this one an overlap.
-async fn open(warehouse: &Warehouse, source: &Source, partition: Partition, start: Offset) -> Result<Option<OpenFile>> {
-    let file = OpenFile::create(warehouse, source, partition, start).await.context("open an archive file")?;
-    let end = listing::archived_end(warehouse, &source.name, partition).await?;
-    // Without any file the partition ends at its origin, and only its first archiver gets here.
-    if archive::goes_on(start, end.unwrap_or(start)) {
-        return Ok(Some(file));
-    }
-    file.abandon(warehouse).await;
-    Ok(None)
 }
 
 async fn push(file: &mut OpenFile, message: &BorrowedMessage<'_>) -> Result<()> {

@@ -7,6 +7,7 @@ use anabranch_core::{
     definition::{Fingerprint, KAFKA_VALUE, Source},
     format,
     layout::ArchiveName,
+    protocol,
 };
 use anabranch_process::{Warehouse, warehouse::WarehouseReader};
 use anabranch_views::decode::{self, Decoder, RawRecord, Wanted};
@@ -22,7 +23,10 @@ use parquet::{
 };
 use uuid::Uuid;
 
-use super::encoder::{Encoding, RawBatch};
+use super::{
+    encoder::{Encoding, RawBatch},
+    listing,
+};
 
 /// Small enough that a reader holds one in memory, large enough to compress well.
 const ROW_GROUP_RECORDS: usize = 65_536;
@@ -253,4 +257,17 @@ impl OpenFile {
 #[must_use]
 pub fn schema(source: &Source) -> Arc<arrow::datatypes::Schema> {
     decode::archive_schema(source)
+}
+
+/// Creates the temporary file, **then** lists again: a file that another archiver committed in between, or whose name a
+/// compaction freed, would make this one an overlap.
+pub(super) async fn open(warehouse: &Warehouse, source: &Source, partition: Partition, start: Offset) -> Result<Option<OpenFile>> {
+    let file = OpenFile::create(warehouse, source, partition, start).await.context("open an archive file")?;
+    let end = listing::archived_end(warehouse, &source.name, partition).await?;
+    // Without any file the partition ends at its origin, and only its first archiver gets here.
+    if protocol::archive::goes_on(start, end.unwrap_or(start)) {
+        return Ok(Some(file));
+    }
+    file.abandon(warehouse).await;
+    Ok(None)
 }

@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anabranch_core::protocol::RunId;
-use anabranch_process::{Catalog, catalog::definitions, crash, lease::Lease};
+use anabranch_process::{Catalog, catalog::definitions, crash, lease::Lease, metrics};
 use anyhow::Result;
 use tokio::time::sleep;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::Kind;
+use super::{Kind, Report};
 
 /// Runs of one source wait for each other this long; then the later one takes over, for the earlier one may hang.
 const TURN_LIMIT: Duration = Duration::from_secs(600);
@@ -47,4 +47,17 @@ pub(super) fn peak_memory_bytes() -> i64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse::<i64>().ok()).unwrap_or(0) * 1024
+}
+
+/// Counts a run.
+#[expect(clippy::cast_precision_loss, reason = "figures of Prometheus are floating-point numbers")]
+pub(super) fn note(source: &str, kind: Kind, outcome: &str, took: Duration, report: Option<&Report>) {
+    let labels = [source, kind.name(), outcome];
+    metrics::observe(&metrics::RUN_SECONDS.with_label_values(&labels), took);
+    metrics::now(&metrics::LAST_RUN.with_label_values(&labels));
+    let Some(report) = report else { return };
+    metrics::RUN_RECORDS.with_label_values(&[source]).inc_by(report.records);
+    if kind != Kind::Incremental {
+        metrics::DRIFT_CELLS.with_label_values(&[source]).set(report.drift.len() as f64);
+    }
 }
