@@ -159,11 +159,13 @@ async fn catch_up(client: &mut Client, warehouse: &Warehouse, source: &str, view
 async fn remove_old(client: &mut Client, source: &str, fingerprint: &Fingerprint) -> Result<()> {
     let transaction = client.transaction().await?;
     transaction.execute("SELECT 1 FROM source WHERE name = $1 FOR SHARE", &[&source]).await?;
-    let sql = "DELETE FROM published_part WHERE fingerprint = $1 \
+    let sql = "SELECT id FROM published_part WHERE fingerprint = $1 \
                AND NOT id = ANY (coalesce((SELECT parts FROM published WHERE fingerprint = $1), '{}'))";
-    if transaction.execute(sql, &[&fingerprint.0]).await? == 0 {
+    let old: Vec<i64> = transaction.query(sql, &[&fingerprint.0]).await?.iter().map(|row| row.get(0)).collect();
+    if old.is_empty() {
         return Ok(());
     }
+    transaction.execute("DELETE FROM published_part WHERE id = ANY($1)", &[&old]).await?;
     crash::step("batch.unstage", transaction.commit()).await?;
     let table = table(fingerprint);
     let sql = format!("DELETE FROM {table} WHERE NOT _part IN (SELECT id FROM published_part WHERE fingerprint = $1)");
