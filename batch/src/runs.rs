@@ -56,7 +56,7 @@ pub use audit::Drift;
 use spill::Collected;
 pub(crate) use targets::Target;
 use targets::{by_base, common_version};
-use turn::{begin, peak_memory_bytes, take_turn};
+use turn::{begin, take_turn};
 pub use window::Window;
 
 /// What a run does with history.
@@ -189,7 +189,7 @@ impl Batch {
         let report = result.as_ref().map(|report| (report.records, report.bytes_read)).unwrap_or_default();
         let sql = "UPDATE run SET ended_at = now(), outcome = $2, error = $3, records = $4, bytes_read = $5, peak_memory_bytes = $6 WHERE id = $1";
         let (records, bytes_read) = (i64::try_from(report.0)?, i64::try_from(report.1)?);
-        let peak = peak_memory_bytes();
+        let peak = metrics::memory_bytes("VmHWM:");
         let ended = crash::step("batch.end", client.execute(sql, &[&run.0, &outcome, &message, &records, &bytes_read, &peak])).await;
         if let (Err(error), true) = (ended, result.is_ok()) {
             return Err(error).context("store the end of a run");

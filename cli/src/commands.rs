@@ -150,7 +150,7 @@ async fn service(settings: Settings, layers: &[Layer], applies: bool) -> Result<
     let pipeline = if applies { Some(read_pipelines(&settings).await?) } else { None };
     let ready = Arc::new(AtomicBool::new(false));
     let mut shown = JoinSet::new();
-    if !layers.contains(&Layer::Serving) && !settings.metrics.listen.is_empty() {
+    if !settings.metrics.listen.is_empty() {
         let (listen, ready, stop) = (settings.metrics.listen.clone(), Arc::clone(&ready), stop.clone());
         shown.spawn(async move { metrics::serve(&listen, ready, stop).await });
     }

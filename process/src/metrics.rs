@@ -14,7 +14,7 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use prometheus::{Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, TextEncoder, core::Collector};
+use prometheus::{Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder, core::Collector};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,24 @@ pub struct Figure {
     pub labels: &'static [&'static str],
     /// What it says.
     pub help: &'static str,
+}
+
+impl Figure {
+    /// A gauge.
+    #[must_use]
+    pub const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Self {
+        Self { name, kind: "gauge", labels, help }
+    }
+
+    /// This gauge in a registry that is filled at each scrape: what is gone is gone there, too.
+    ///
+    /// # Errors
+    /// When the registry has it already.
+    pub fn gauge_in(&self, registry: &Registry) -> Result<GaugeVec> {
+        let gauge = GaugeVec::new(Opts::new(self.name, self.help), self.labels)?;
+        registry.register(Box::new(gauge.clone()))?;
+        Ok(gauge)
+    }
 }
 
 /// A kind of figure that has labels.
@@ -114,22 +132,21 @@ pub fn text() -> Result<Vec<u8>> {
     Ok(text)
 }
 
+const BUILD: Figure = Figure::gauge("anabranch_build_info", &["version"], "1, with the version of the program");
+const MEMORY: Figure = Figure::gauge("process_resident_memory_bytes", &[], "Memory that the process has");
+const START: Figure = Figure::gauge("process_start_time_seconds", &[], "When the process began, seconds since 1970");
+
 /// All figures of this process.
 ///
 /// # Errors
 /// Only when the program itself is wrong.
+#[expect(clippy::cast_precision_loss, reason = "figures of Prometheus are floating-point numbers")]
 pub fn families() -> Result<Vec<prometheus::proto::MetricFamily>> {
     let mut families = prometheus::gather();
-    let own = prometheus::Registry::new();
-    let gauge = |name: &str, help: &str, labels: &[&str], values: &[&str], value: f64| -> Result<()> {
-        let gauge = GaugeVec::new(Opts::new(name, help), labels)?;
-        gauge.with_label_values(values).set(value);
-        own.register(Box::new(gauge))?;
-        Ok(())
-    };
-    gauge("anabranch_build_info", "1, with the version of the program", &["version"], &[env!("CARGO_PKG_VERSION")], 1.0)?;
-    gauge("process_resident_memory_bytes", "Memory that the process has", &[], &[], memory_bytes("VmRSS:"))?;
-    gauge("process_start_time_seconds", "When the process began, seconds since 1970", &[], &[], *STARTED)?;
+    let own = Registry::new();
+    BUILD.gauge_in(&own)?.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+    MEMORY.gauge_in(&own)?.with_label_values::<&str>(&[]).set(memory_bytes("VmRSS:") as f64);
+    START.gauge_in(&own)?.with_label_values::<&str>(&[]).set(*STARTED);
     families.extend(own.gather());
     Ok(families)
 }
@@ -146,11 +163,12 @@ pub fn now(gauge: &prometheus::Gauge) {
     gauge.set(seconds_now());
 }
 
-/// A line of what Linux says of this process's memory; 0 elsewhere.
-fn memory_bytes(line: &str) -> f64 {
+/// What Linux says of this process's memory in a line such as `VmRSS:`; 0 elsewhere.
+#[must_use]
+pub fn memory_bytes(line: &str) -> i64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let found = status.lines().find_map(|text| text.strip_prefix(line));
-    found.and_then(|text| text.trim().trim_end_matches(" kB").trim().parse::<f64>().ok()).unwrap_or(0.0) * 1024.0
+    found.and_then(|text| text.trim().trim_end_matches(" kB").trim().parse::<i64>().ok()).unwrap_or(0) * 1024
 }
 
 /// Shows `/metrics`, `/healthz` and, once `ready`, `/readyz` at `listen` until `stop`.

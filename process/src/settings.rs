@@ -124,8 +124,8 @@ pub struct Serving {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Metrics {
-    /// `address:port` of `/metrics`, `/healthz` and `/readyz` of a layer that runs alone; empty for none: several on one machine
-    /// need ports of their own.
+    /// `address:port` of `/metrics`, `/healthz` and `/readyz` of this process; empty for none: several on one machine need ports of
+    /// their own, and the serving layer has them at its own address.
     pub listen: String,
 }
 

@@ -36,21 +36,18 @@ const REQUESTS: Figure = Figure {
     labels: &["route", "status"],
     help: "Seconds from a request to the beginning of its answer",
 };
-const READY: Figure = gauge("anabranch_view_ready", &["view"], "1 where the view can be answered, 0 while it is being built");
-const LAG: Figure = gauge("anabranch_view_lag_records", &["view"], "Records that Kafka has above the offsets of an answer");
-const SILENT: Figure = gauge("anabranch_view_speed_silent_seconds", &["view"], "Seconds since speed wrote of some partition of the view's source");
-const AGE: Figure = gauge("anabranch_view_version_age_seconds", &["view"], "Seconds since the view's version was published");
-const COVERAGE_LAG: Figure = gauge("anabranch_view_coverage_lag_records", &["view"], "Offsets between the coverage of the version and those of an answer");
-const GROUPS: Figure = gauge("anabranch_view_groups", &["view", "arm"], "Groups in memory: of the version, and live");
-const OVER_LIMIT: Figure = gauge("anabranch_view_series_over_limit", &["view"], "1 where the declared metrics have too many groups and are left out");
+const READY: Figure = Figure::gauge("anabranch_view_ready", &["view"], "1 where the view can be answered, 0 while it is being built");
+const LAG: Figure = Figure::gauge("anabranch_view_lag_records", &["view"], "Records that Kafka has above the offsets of an answer");
+const SILENT: Figure = Figure::gauge("anabranch_view_speed_silent_seconds", &["view"], "Seconds since speed wrote of some partition of the view's source");
+const AGE: Figure = Figure::gauge("anabranch_view_version_age_seconds", &["view"], "Seconds since the view's version was published");
+const COVERAGE_LAG: Figure =
+    Figure::gauge("anabranch_view_coverage_lag_records", &["view"], "Offsets between the coverage of the version and those of an answer");
+const GROUPS: Figure = Figure::gauge("anabranch_view_groups", &["view", "arm"], "Groups in memory: of the version, and live");
+const OVER_LIMIT: Figure = Figure::gauge("anabranch_view_series_over_limit", &["view"], "1 where the declared metrics have too many groups and are left out");
 
 /// What the service shows of itself and of views.
 #[cfg(test)]
 pub(crate) const TABLE: [Figure; 8] = [REQUESTS, READY, LAG, SILENT, AGE, COVERAGE_LAG, GROUPS, OVER_LIMIT];
-
-const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Figure {
-    Figure { name, kind: "gauge", labels, help }
-}
 
 /// What the service counts.
 #[derive(Clone, Debug)]
@@ -88,13 +85,8 @@ impl Figures {
 /// The figures of the views at this moment.
 fn of_views(mirror: &Mirror, groups: usize) -> Result<Registry> {
     let registry = Registry::new();
-    let made = |figure: Figure| -> Result<GaugeVec> {
-        let gauge = GaugeVec::new(Opts::new(figure.name, figure.help), figure.labels)?;
-        registry.register(Box::new(gauge.clone()))?;
-        Ok(gauge)
-    };
-    let (ready, lag, silent, age) = (made(READY)?, made(LAG)?, made(SILENT)?, made(AGE)?);
-    let (coverage_lag, held, left_out) = (made(COVERAGE_LAG)?, made(GROUPS)?, made(OVER_LIMIT)?);
+    let (ready, lag, silent, age) = (READY.gauge_in(&registry)?, LAG.gauge_in(&registry)?, SILENT.gauge_in(&registry)?, AGE.gauge_in(&registry)?);
+    let (coverage_lag, held, left_out) = (COVERAGE_LAG.gauge_in(&registry)?, GROUPS.gauge_in(&registry)?, OVER_LIMIT.gauge_in(&registry)?);
     for (name, state) in mirror.views() {
         let labels = [name.as_str()];
         ready.with_label_values(&labels).set(if matches!(state, ViewState::Ready(_)) { 1.0 } else { 0.0 });

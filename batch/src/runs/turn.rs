@@ -42,13 +42,6 @@ pub(super) async fn begin(client: &mut Client, source: &str, kind: Kind, uuid: U
     Ok(RunId(run))
 }
 
-/// The most memory that this process ever used.
-pub(super) fn peak_memory_bytes() -> i64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse::<i64>().ok()).unwrap_or(0) * 1024
-}
-
 /// Counts a run.
 #[expect(clippy::cast_precision_loss, reason = "figures of Prometheus are floating-point numbers")]
 pub(super) fn note(source: &str, kind: Kind, outcome: &str, took: Duration, report: Option<&Report>) {

@@ -67,6 +67,8 @@ pub async fn stage(client: &mut Client, warehouse: &Warehouse, view: &View, fold
     let manifest = read_manifest(warehouse, folder).await?;
     let staged = client.query("SELECT path, id FROM published_part WHERE fingerprint = $1", &[&view.fingerprint.0]).await?;
     let staged: BTreeMap<String, i64> = staged.iter().map(|row| (row.get(0), row.get(1))).collect();
+    // Making an index that is there already would lock the table, and keep autovacuum from it.
+    let is_made: bool = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&table(&view.fingerprint)]).await?.get(0);
     let mut ids = Vec::new();
     for part in manifest.parts.values() {
         if let Some(id) = staged.get(&part.path) {
@@ -75,7 +77,9 @@ pub async fn stage(client: &mut Client, warehouse: &Warehouse, view: &View, fold
         }
         let rows = read_part(warehouse, view, part).await?;
         let transaction = client.transaction().await?;
-        transaction.batch_execute(&table_ddl(view)).await.with_context(|| format!("make the table of published rows of view {}", view.name))?;
+        if !is_made {
+            transaction.batch_execute(&table_ddl(view)).await.with_context(|| format!("make the table of published rows of view {}", view.name))?;
+        }
         // Another run of the same source that staged it meanwhile made the same rows.
         let sql = "INSERT INTO published_part (fingerprint, path) VALUES ($1, $2) ON CONFLICT (path) DO NOTHING RETURNING id";
         let id: i64 = match transaction.query_opt(sql, &[&view.fingerprint.0, &part.path]).await? {
@@ -199,10 +203,16 @@ pub async fn sync_views(client: &mut Client) -> Result<()> {
             wanted.extend(loaded.definitions.remove(&entry.serving).filter(|view| view.is_published).map(|view| (entry.name.clone(), view)));
         }
     }
-    let made = client.query("SELECT name, text FROM sql_view", &[]).await?;
+    // One that is gone, or that the role may not read, because it was made later, is made again.
+    let sql = "SELECT name, text FROM sql_view WHERE CASE WHEN to_regrole($1) IS NULL THEN to_regclass(format('%I.%I', $2::text, name)) IS NOT NULL \
+               ELSE coalesce(has_table_privilege(to_regrole($1), to_regclass(format('%I.%I', $2::text, name)), 'SELECT'), false) END";
+    let made = client.query(sql, &[&READER, &MERGED]).await?;
     let made: BTreeMap<String, String> = made.iter().map(|row| (row.get(0), row.get(1))).collect();
-    for name in made.keys().filter(|name| !wanted.contains_key(*name)) {
-        report(name, drop_view(client, name).await)?;
+    for row in client.query("SELECT name FROM sql_view", &[]).await? {
+        let name: String = row.get(0);
+        if !wanted.contains_key(&name) {
+            report(&name, drop_view(client, &name).await)?;
+        }
     }
     for (name, view) in wanted {
         let views = sql::sql_views(&view);
@@ -227,28 +237,26 @@ fn report(view: &str, done: Result<()>) -> Result<()> {
 
 async fn make_view(client: &mut Client, view: &View, views: &sql::SqlViews, text: &str) -> Result<()> {
     // Columns that only come after the others leave what depends on the view alone.
-    let result = replace_view(client, view, views, text, "CREATE OR REPLACE VIEW").await;
+    let result = replace_view(client, view, views, text, "").await;
     let is_other_shape = |error: &anyhow::Error| {
         error.chain().any(|cause| cause.downcast_ref::<tokio_postgres::Error>().and_then(|error| error.code()) == Some(&SqlState::INVALID_TABLE_DEFINITION))
     };
     match result {
-        Err(error) if is_other_shape(&error) => {
-            let quoted = quoted(&view.name);
-            let anew = format!("DROP VIEW {MERGED}.{quoted}; DROP VIEW {VERSION}.{quoted}; CREATE VIEW");
-            replace_view(client, view, views, text, &anew).await
-        }
+        Err(error) if is_other_shape(&error) => replace_view(client, view, views, text, &drop_sql(&view.name)).await,
         other => other,
     }
 }
 
-async fn replace_view(client: &mut Client, view: &View, views: &sql::SqlViews, text: &str, create: &str) -> Result<()> {
+/// `before` is done in the same transaction.
+async fn replace_view(client: &mut Client, view: &View, views: &sql::SqlViews, text: &str, before: &str) -> Result<()> {
     let transaction = client.transaction().await?;
     let name = quoted(&view.name);
-    let create_second = create.rsplit(';').next().unwrap_or(create);
     transaction.batch_execute(LOCK_LIMIT).await?;
     transaction.batch_execute(&schemas()).await.context("make the schemas of SQL views")?;
     transaction.batch_execute(&table_ddl(view)).await?;
-    let statements = format!("{create} {MERGED}.{name} AS {}; {create_second} {VERSION}.{name} AS {}; {}", views.merged, views.version, views.comments);
+    let (merged, version) = (&views.merged, &views.version);
+    let create = format!("CREATE OR REPLACE VIEW {MERGED}.{name} AS {merged}; CREATE OR REPLACE VIEW {VERSION}.{name} AS {version}");
+    let statements = format!("{before}; {create}; {}", views.comments);
     transaction.batch_execute(&statements).await.with_context(|| format!("make the SQL view {MERGED}.{name}"))?;
     let grants = format!("GRANT SELECT ON {MERGED}.{name}, {VERSION}.{name} TO {READER}");
     if transaction.query_one("SELECT to_regrole($1) IS NOT NULL", &[&READER]).await?.get(0) {
@@ -280,11 +288,15 @@ fn schemas() -> String {
     )
 }
 
+fn drop_sql(view: &str) -> String {
+    let name = quoted(view);
+    format!("DROP VIEW IF EXISTS {MERGED}.{name}; DROP VIEW IF EXISTS {VERSION}.{name}")
+}
+
 async fn drop_view(client: &mut Client, name: &str) -> Result<()> {
     let transaction = client.transaction().await?;
     transaction.batch_execute(LOCK_LIMIT).await?;
-    let quoted = quoted(name);
-    transaction.batch_execute(&format!("DROP VIEW IF EXISTS {MERGED}.{quoted}; DROP VIEW IF EXISTS {VERSION}.{quoted}")).await?;
+    transaction.batch_execute(&drop_sql(name)).await?;
     transaction.execute("DELETE FROM sql_view WHERE name = $1", &[&name]).await?;
     crash::step("catalog.sql_view", transaction.commit()).await?;
     info!(view = name, "dropped the view in SQL");

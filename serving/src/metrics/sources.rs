@@ -4,39 +4,31 @@
 
 use anabranch_process::metrics::Figure;
 use anyhow::Result;
-use prometheus::{GaugeVec, Opts, Registry};
+use prometheus::Registry;
 
 use crate::{answerable::ViewState, mirror::Mirror, status};
 
-const LAG: Figure = gauge("anabranch_source_lag_records", &["source", "partition"], "Offsets between what speed wrote and the end of the partition");
+const LAG: Figure = Figure::gauge("anabranch_source_lag_records", &["source", "partition"], "Offsets between what speed wrote and the end of the partition");
 const ARCHIVE_LAG: Figure =
-    gauge("anabranch_source_archive_lag_records", &["source", "partition"], "Offsets between what is archived and the end of the partition");
-const STOPPED: Figure = gauge(
+    Figure::gauge("anabranch_source_archive_lag_records", &["source", "partition"], "Offsets between what is archived and the end of the partition");
+const STOPPED: Figure = Figure::gauge(
     "anabranch_source_stopped",
     &["source", "partition", "layer"],
     "1 where a layer cannot go on with the partition: Kafka lost offsets that it had not read",
 );
 const LOST: Figure =
-    gauge("anabranch_source_lost_offsets", &["source"], "Offsets that nobody has any more, accepted by skip-lost, below the versions' coverage");
-const REJECTED: Figure = gauge("anabranch_source_rejected_records", &["source", "reason"], "Records that could not be decoded, since the origin");
+    Figure::gauge("anabranch_source_lost_offsets", &["source"], "Offsets that nobody has any more, accepted by skip-lost, below the versions' coverage");
+const REJECTED: Figure = Figure::gauge("anabranch_source_rejected_records", &["source", "reason"], "Records that could not be decoded, since the origin");
 
 /// What this file shows.
 #[cfg(test)]
 pub(crate) const TABLE: [Figure; 5] = [LAG, ARCHIVE_LAG, STOPPED, LOST, REJECTED];
 
-const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Figure {
-    Figure { name, kind: "gauge", labels, help }
-}
-
 /// The figures of all sources at this moment.
 pub(super) fn of_sources(mirror: &Mirror) -> Result<Registry> {
     let registry = Registry::new();
-    let made = |figure: Figure| -> Result<GaugeVec> {
-        let gauge = GaugeVec::new(Opts::new(figure.name, figure.help), figure.labels)?;
-        registry.register(Box::new(gauge.clone()))?;
-        Ok(gauge)
-    };
-    let (lag, archive_lag, stopped, lost, rejected) = (made(LAG)?, made(ARCHIVE_LAG)?, made(STOPPED)?, made(LOST)?, made(REJECTED)?);
+    let (lag, archive_lag, stopped) = (LAG.gauge_in(&registry)?, ARCHIVE_LAG.gauge_in(&registry)?, STOPPED.gauge_in(&registry)?);
+    let (lost, rejected) = (LOST.gauge_in(&registry)?, REJECTED.gauge_in(&registry)?);
     let views = mirror.views();
     for (source, partitions) in mirror.partitions() {
         for state in partitions {
