@@ -281,4 +281,12 @@ def ratios(results):
     note("visible p99 ms at 20,000 events/s", "< 1000", "latency", value=lambda: results["latency"]["p99_ms"])
     note("visible p99 ms, every event a group of its own", "< 5000", "many_groups", value=lambda: results["many_groups"]["p99_ms"])
     note("visible p99 ms, 100,000 groups in a flush", "< 5000", "bursts", value=lambda: results["bursts"]["p99_ms"])
+    ours = lambda clients, figure: results["answers"]["anabranch"][f"{clients} clients"][figure]
+    for peer in ["duckdb", "postgresql", "chdb"]:
+        for figure in ["p50_ms", "p99_ms"]:
+            slowest = lambda: max(round(ours(clients, figure) / results["answers"][peer][f"{clients} clients"][figure], 2) for clients in (1, 8, 64))
+            note(f"answers, {figure[:3]} against {peer}, worst of 1, 8, 64 clients", "< 1", "answers", value=slowest)
+    note("answers, p50 ms at 8 clients", "< 5", "answers", value=lambda: ours(8, "p50_ms"))
+    note("answers from the cache, a second", "> 3000", "answers", value=lambda: max(entry["per_second"] for entry in results["answers"]["repeated, from the cache"].values()))
+    note("serving memory against the parts' Parquet", "< 3", "answers", value=lambda: round(results["answers"]["serving_mib"] / results["answers"]["parts_mib"], 1))
     results["ratios"] = found

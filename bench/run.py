@@ -13,6 +13,7 @@ import platform
 import subprocess
 import sys
 
+import answers
 import latency
 import layers
 import peers
@@ -37,6 +38,7 @@ SECTIONS = {
     "latency": latency.visible,
     "many_groups": latency.many_groups,
     "bursts": latency.bursts,
+    "answers": answers.answers,
     "spark": peers.spark,
     "flink": peers.flink,
 }

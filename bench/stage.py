@@ -129,7 +129,7 @@ class Scene:
         text = text.replace("topic = 'server-live-status'", f"topic = '{topic}'")
         first, second = text.split("-- Per kind of server")
         many = "\nCREATE MATERIALIZED VIEW by_event AS\nSELECT event_id, count(*) AS messages\nFROM server_status\nGROUP BY 1;\n"
-        (folder / "server_status.sql").write_text({1: first, 2: text, "many": first + many}[views])
+        (folder / "pipeline.sql").write_text({1: first, 2: text, "many": first + many}.get(views, views))
         self.folder = folder
         self.environment = {
             **os.environ,

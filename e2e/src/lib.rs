@@ -24,6 +24,7 @@ use tokio_postgres::{Client, NoTls};
 
 pub mod chaos;
 pub mod clicks;
+pub mod formats;
 pub mod node;
 mod process;
 pub mod proxy;
@@ -194,6 +195,17 @@ impl Stage {
     /// When it cannot be started.
     pub fn run(&self, arguments: &[&str]) -> Result<(Option<i32>, String)> {
         finished(self.program(&variable(self.program), arguments))
+    }
+
+    /// Runs a script of bash, in which `anabranch` is the program: its exit code, and what it printed.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn shell(&self, script: &str) -> Result<(Option<i32>, String)> {
+        let folder = Path::new(&variable(self.program)).parent().context("the program is in a folder")?.to_owned();
+        let mut command = self.program("bash", &["-c", script]);
+        command.env("PATH", format!("{}:{}", folder.display(), variable("PATH")));
+        finished(command)
     }
 
     /// Runs the oracle against an API.

@@ -1,15 +1,11 @@
 //! The API in full: every way to ask gives what the recount computes.
 #![expect(clippy::indexing_slicing, reason = "members of JSON answers")]
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    process::Command,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use anabranch_e2e::{
-    Process,
+    Process, formats,
     scene::{Running, Scene, recount, serving},
-    variable,
 };
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value as Json, json};
@@ -74,7 +70,7 @@ async fn every_way_to_ask_gives_what_the_recount_computes() -> Result<()> {
     let all = rows(process, &all_query).await?;
     ensure!(all.len() > 100, "{} rows", all.len());
     vocabulary(process, &all).await?;
-    formats(&scene, process, &all_query, &all).await?;
+    each_format(&scene, process, &all_query, &all).await?;
     several(process, &all).await
 }
 
@@ -177,24 +173,15 @@ async fn vocabulary(process: &Process, all: &[Json]) -> Result<()> {
 }
 
 /// The same cells in each format, read back by pyarrow and `DuckDB`.
-async fn formats(scene: &Scene, process: &Process, query: &Json, all: &[Json]) -> Result<()> {
+async fn each_format(scene: &Scene, process: &Process, query: &Json, all: &[Json]) -> Result<()> {
     let mut tag = String::new();
-    for (format, media_type) in [
-        ("csv", "text/csv"),
-        ("ndjson", "application/x-ndjson"),
-        ("arrow", "application/vnd.apache.arrow.stream"),
-        ("parquet", "application/vnd.apache.parquet"),
-    ] {
+    for format in ["csv", "ndjson", "arrow", "parquet"] {
+        let media_type = formats::media_type(format);
         let answer = ask(process, "/v1/load", query, &[("accept", media_type)]).await?;
         ensure!(answer.status == 200 && answer.headers["content-type"] == media_type, "{format}: {}", answer.status);
         let lambda: Json = serde_json::from_str(&answer.headers["anabranch-lambda"])?;
         ensure!(lambda["offsets"].is_object());
-        let path = scene.stage.folder().join(format!("answer.{format}"));
-        std::fs::write(&path, &answer.body)?;
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/readers/formats.py");
-        let output = Command::new(variable("ANABRANCH_PYTHON")).arg(script).arg(format).arg(&path).output().context("start python")?;
-        ensure!(output.status.success(), "{format}: {}", String::from_utf8_lossy(&output.stderr));
-        let read: Json = serde_json::from_slice(&output.stdout)?;
+        let read = formats::read(&scene.stage, format, &answer.body)?;
         let found = read["rows"].as_array().context("no rows")?;
         ensure!(found.len() == all.len(), "{format}: {} rows of {}", found.len(), all.len());
         for (row, expected) in found.iter().zip(all) {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anabranch_e2e::{Process, Stage, eventually, kafka, variable};
+use anabranch_e2e::{Process, Stage, eventually, formats, kafka, scene::recount, variable};
 use anabranch_oracle::{compare, offsets, queries, topic::Topic};
 use anyhow::{Context, Result};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
@@ -30,7 +30,7 @@ async fn every_answer_is_exact_while_events_flow_and_planted_faults_are_found() 
     stage.set("ANABRANCH_BATCH__INCREMENTAL", "*/10 * * * * *");
     let simulator = stage.start(&["simulate", "server-status", "--count", EVENTS, "--rate", RATE, "--late", "0.1", "--malformed", "0.01"])?;
     let anabranch = stage.start(&["run"])?;
-    let mut topic = flow(&anabranch).await?;
+    let mut topic = flow(&stage, &anabranch).await?;
     assert!(simulator.stop().await?.success());
     after_the_flow(&stage, &anabranch, &mut topic).await?;
     // Until archive files are removed by hand, nobody has a reason to complain.
@@ -66,8 +66,8 @@ fn disturb(round: usize) -> Result<()> {
     Ok(())
 }
 
-/// Probes all views while events flow; gives the topic as far as it was read.
-async fn flow(anabranch: &Process) -> Result<Topic> {
+/// Probes all views while events flow, as JSON and every other time in one more form; gives the topic as far as it was read.
+async fn flow(stage: &Stage, anabranch: &Process) -> Result<Topic> {
     let (_, first) = queries().remove(0);
     let early = eventually("a first answer", Duration::from_secs(60), || anabranch.load(&first)).await?;
     let mut topic = Topic::open(&variable("ANABRANCH_KAFKA__BROKERS"), TOPIC)?;
@@ -87,9 +87,18 @@ async fn flow(anabranch: &Process) -> Result<Topic> {
             let answer = anabranch.load(&query).await?.context("no answer")?;
             probes.look_at(probe, view, &answer, &mut topic)?;
         }
+        if probe % 2 == 0 {
+            continue;
+        }
+        let form = formats::FORMS[probe / 2 % formats::FORMS.len()];
+        for (view, query) in queries() {
+            let Some(answer) = formats::ask(stage, anabranch, form, view, TOPIC, &query).await? else { continue };
+            *probes.forms.entry(form).or_default() += recount(&mut topic, view, &answer).with_context(|| format!("{view} as {form}"))?;
+        }
     }
-    let Probes { cells, both, answers, runs, .. } = probes;
-    println!("{PROBES} probes, {cells} cells, {both} of {answers} answers with both arms, versions {runs:?}");
+    let Probes { cells, both, answers, runs, forms, .. } = probes;
+    println!("{PROBES} probes, {cells} cells as JSON, {forms:?}, {both} of {answers} answers with both arms, versions {runs:?}");
+    assert!(formats::FORMS.iter().all(|form| forms.get(form).is_some_and(|cells| *cells > 1000)), "{forms:?}");
     assert!(runs.len() >= 2, "at least two versions are published while events flow: {runs:?}");
     assert!(both * 10 >= answers * 8, "{both} of {answers} answers merged a version and live rows");
     eventually("100,000 events", Duration::from_secs(60), || async { Ok((topic.ends()?.values().sum::<i64>() >= 101_000).then_some(())) }).await?;
@@ -101,6 +110,8 @@ struct Probes {
     /// The topic's ends, and when they were asked for.
     ends: VecDeque<(Instant, BTreeMap<i32, i64>)>,
     cells: usize,
+    /// Cells that were asked for in another form.
+    forms: BTreeMap<&'static str, usize>,
     both: usize,
     answers: usize,
     runs: BTreeSet<i64>,

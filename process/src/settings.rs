@@ -14,6 +14,7 @@ use crate::failure::Refused;
 
 /// All settings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Kafka.
@@ -38,16 +39,19 @@ pub struct Settings {
 
 /// Kafka.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Kafka {
     /// Bootstrap servers, `host:port` with commas between.
     pub brokers: String,
-    /// Further librdkafka properties, passed through.
+    /// Further librdkafka properties, passed through, as in `"security.protocol" = "SSL"`. `"group.instance.id"` replaces the host's name where two workers
+    /// of one source run on one host.
     pub client: BTreeMap<String, String>,
 }
 
 /// The warehouse.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct WarehouseSettings {
     /// `hdfs://host:port/folder` or `file:///folder`.
@@ -56,25 +60,28 @@ pub struct WarehouseSettings {
 
 /// PostgreSQL.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Postgres {
-    /// A direct connection: no transaction pooling.
+    /// The database: a direct connection, no transaction pooling.
     pub url: String,
 }
 
 /// Definitions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Pipelines {
-    /// The folder of `*.sql` files.
+    /// The folder of the `*.sql` files.
     pub dir: String,
 }
 
 /// The speed layer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Speed {
-    /// How often live rows are written when that is quick; grows so that it takes at most half of the time.
+    /// Milliseconds between two writes of live rows when writing is quick; grows so that it takes at most half of the time.
     pub flush_ms: u64,
     /// Live rows of one view above its version at which speed stops reading; each takes about 1 kB in every reader.
     pub live_rows: u64,
@@ -82,46 +89,50 @@ pub struct Speed {
 
 /// The archive.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Archive {
-    /// A file is sealed at this size: few large files are what HDFS and readers like.
+    /// Bytes at which a file is sealed: few large files are what HDFS and readers like.
     pub rotate_bytes: u64,
-    /// A file is sealed at this age, also on a quiet topic.
+    /// Seconds after which a file is sealed, also on a quiet topic.
     pub rotate_seconds: u64,
 }
 
 /// Runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Batch {
     /// When incremental runs start: cron with seconds, UTC.
     pub incremental: String,
-    /// When runs start that recompute from raw records and compare.
+    /// When runs start that recompute from raw records and compare: cron with seconds, UTC; at night, for they read the whole archive.
     pub audit: String,
-    /// Those look at the buckets of so many days back from now; 0 = at everything.
+    /// Days back from now whose buckets those look at; 0 = everything.
     pub audit_days: u32,
-    /// Live rows below the previous version are kept this long after a publication, so that slow readers catch up.
+    /// Seconds that live rows below the previous version are kept after a publication, so that slow readers catch up.
     pub prune_after_seconds: u64,
 }
 
 /// The HTTP API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Serving {
     /// `address:port`; this machine alone by default.
     pub listen: String,
     /// Queries that are computed at the same time; others wait.
     pub queries_at_once: usize,
-    /// A query that takes longer is given up.
+    /// Seconds after which a query is given up.
     pub query_seconds: u64,
     /// Groups that one query may hold while it is computed; each takes about 1 kB.
     pub groups: usize,
-    /// Rows of answers that are kept for who asks the same while nothing changed.
+    /// Bytes of rows of answers that are kept for who asks the same while nothing changed.
     pub cache_bytes: u64,
 }
 
 /// Figures for Prometheus, where no API shows them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Metrics {
     /// `address:port` of `/metrics`, `/healthz` and `/readyz` of this process; empty for none: several on one machine need ports of
@@ -235,6 +246,32 @@ mod tests {
                 assert!(text.lines().any(|line| line.starts_with(&format!("{key} = "))), "{section}.{key} is missing in anabranch.example.toml");
             }
         }
+    }
+
+    /// `UPDATE=1` writes the page anew.
+    #[test]
+    fn the_reference_names_every_setting() {
+        let schema = serde_json::to_value(schemars::schema_for!(Settings)).unwrap();
+        let defaults = toml::Table::try_from(Settings::default()).unwrap();
+        let mut page = include_str!("settings/head.md").to_owned();
+        for (section, property) in schema["properties"].as_object().unwrap() {
+            let definition = &schema["$defs"][property["$ref"].as_str().unwrap().rsplit('/').next().unwrap()];
+            page.push_str(&format!("\n## `[{section}]`\n\n{}\n\n| setting | default | what |\n|---|---|---|\n", text(property)));
+            for (key, setting) in definition["properties"].as_object().unwrap() {
+                let default =
+                    defaults[section].get(key).filter(|value| value.as_table().is_none()).map_or_else(|| "none".to_owned(), |value| format!("`{value}`"));
+                page.push_str(&format!("| `{key}` | {default} | {} |\n", text(setting)));
+            }
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/settings.md");
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(path, &page).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(path).unwrap(), page, "UPDATE=1 writes docs/settings.md anew");
+    }
+
+    fn text(described: &serde_json::Value) -> String {
+        described["description"].as_str().unwrap().replace('\n', " ")
     }
 
     #[test]

@@ -1,0 +1,271 @@
+"""Queries a second and their times: a dashboard's mix over a million groups and live ones, beside DuckDB, PostgreSQL and chDB.
+
+The peers hold the groups ready aggregated, in tables of their own, and nothing arrives there; here events go on to arrive.
+"""
+
+import contextlib
+import json
+import multiprocessing
+import pathlib
+import random
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+import xml.etree.ElementTree
+
+import duckdb
+from confluent_kafka import Producer
+
+from latency import percentile
+from stage import Scene, Stage, peak_of_tree, say
+
+DAYS = 30
+CITIES = 60
+OLD = 1_150_000
+LIVE = 120_000
+RATE = 20_000
+SECONDS = 8
+CLIENTS = (1, 8, 64)
+QUERIES = 4_000
+
+PIPELINE = """
+CREATE TABLE requests (at TIMESTAMP NOT NULL OPTIONS (timestamp_format = 'epoch_ms'), country TEXT, city TEXT, status TEXT, ms BIGINT)
+WITH (connector = 'kafka', topic = '{topic}', format = 'json', event_time = 'at');
+CREATE MATERIALIZED VIEW traffic AS
+SELECT date_trunc('minute', at) AS minute, country, city, status, count(*) AS requests, sum(ms) AS total_ms, max(ms) AS max_ms, avg(ms) AS avg_ms
+FROM requests GROUP BY 1, 2, 3, 4;
+"""
+# Epoch of the last minute, from which days go back.
+EVENTS = """
+CREATE TABLE {name} AS
+SELECT {until} - (random() * {minutes} * 60000)::BIGINT AS at, 'country ' || city // 6 AS country, 'city ' || city AS city,
+       ['ok', 'slow', 'error', 'gone'][1 + (random() * 3.999)::INT % 4] AS status, (random() * 1000)::BIGINT AS ms
+FROM (SELECT (random() * {cities})::INT % {cities} AS city FROM range({count}))
+"""
+GROUPS = """
+CREATE TABLE traffic AS
+SELECT date_trunc('minute', epoch_ms(at)) AS minute, country, city, status, count(*) AS requests, sum(ms)::BIGINT AS total_ms, max(ms) AS max_ms
+FROM (FROM old UNION ALL FROM live) GROUP BY ALL ORDER BY minute
+"""
+# One hour or one day before a minute of the last twelve hours, by these, the twenty with the most requests.
+MIX = [(60, ["city"]), (60, ["city", "status"]), (1440, ["country"]), (1440, ["city", "status"])]
+
+
+def mix(end, number):
+    minutes, by = MIX[number % len(MIX)]
+    last = end - 60 * random.randrange(720)
+    times = [time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)) for at in (last - 60 * minutes, last)]
+    return times, by
+
+
+def as_json(times, by):
+    first, end = times
+    # Both ends of a range are in it.
+    last = time.strftime("%Y-%m-%dT%H:%M:%S.999", time.gmtime(_epoch(end) - 1))
+    return json.dumps({
+        "measures": ["traffic.requests", "traffic.total_ms", "traffic.max_ms", "traffic.avg_ms"],
+        "dimensions": [f"traffic.{name}" for name in by],
+        "timeDimensions": [{"dimension": "traffic.minute", "dateRange": [first, last]}],
+        "order": [["traffic.requests", "desc"], *([f"traffic.{name}", "asc"] for name in by)],
+        "limit": 20,
+    })
+
+
+def _epoch(text):
+    import calendar
+
+    return calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
+
+
+def as_sql(times, by):
+    names = ", ".join(by)
+    return (
+        f"SELECT {names}, sum(requests) AS r, sum(total_ms) AS t, max(max_ms) AS m, sum(total_ms) * 1.0 / sum(requests) AS a FROM traffic "
+        f"WHERE minute >= '{times[0].replace('T', ' ')}' AND minute < '{times[1].replace('T', ' ')}' GROUP BY {names} ORDER BY r DESC, {names} LIMIT 20"
+    )
+
+
+def produce(brokers, topic, messages):
+    producer = Producer({"bootstrap.servers": brokers, "linger.ms": 20, "compression.type": "zstd", "queue.buffering.max.messages": 1_000_000})
+    for number, message in enumerate(messages):
+        if number % 10_000 == 0:
+            producer.poll(0)
+        producer.produce(topic, message)
+    producer.flush(60)
+
+
+def arriving(brokers, topic, messages):
+    """Events at one rate, of the last hour, until somebody ends it."""
+    producer = Producer({"bootstrap.servers": brokers, "linger.ms": 20, "compression.type": "zstd"})
+    tick = RATE // 20
+    next_, at = time.monotonic(), 0
+    while True:
+        for _ in range(tick):
+            producer.produce(topic, messages[at % len(messages)])
+            at += 1
+        producer.poll(0)
+        next_ += 0.05
+        time.sleep(max(0.0, next_ - time.monotonic()))
+
+
+def ask(stage, target, file, clients):
+    command = [stage.bin / "anabranch-ask", target, file, str(clients), str(SECONDS)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def in_process(queries, clients, connect):
+    """The same for a database that is a library."""
+    began, took = time.monotonic(), []
+
+    def client(first):
+        run, own = connect(), []
+        at = first
+        while time.monotonic() < began + SECONDS:
+            asked = time.monotonic()
+            run(queries[at % len(queries)])
+            own.append((time.monotonic() - asked) * 1000)
+            at += clients
+        took.extend(own)
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    elapsed, took = time.monotonic() - began, sorted(took)
+    return {"queries": len(took), "per_second": round(len(took) / elapsed), "p50_ms": round(percentile(took, 0.5), 2), "p99_ms": round(percentile(took, 0.99), 2)}
+
+
+def bytes_of_parts(stage: Stage, scene: Scene):
+    settings = xml.etree.ElementTree.parse(stage.servers / "hadoop" / "hdfs-site.xml").getroot()
+    web = next(entry.findtext("value") for entry in settings if entry.findtext("name") == "dfs.namenode.http-address")
+    with urllib.request.urlopen(f"http://{web}/webhdfs/v1/{scene.name}/requests/views/traffic?op=GETCONTENTSUMMARY") as answer:
+        return json.load(answer)["ContentSummary"]["length"]
+
+
+def resident_mib(pid):
+    return next(int(line.split()[1]) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS")) // 1024
+
+
+def until_answered(url, query, wanted):
+    """Until an answer stands on so many records."""
+    deadline = time.monotonic() + 300
+    while True:
+        with contextlib.suppress(OSError):
+            request = urllib.request.Request(f"{url}/v1/load", query.encode(), {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                found = json.load(answer)
+            if sum(sum(partitions.values()) for partitions in found["lambda"]["offsets"].values()) >= wanted:
+                return found
+        if time.monotonic() > deadline:
+            raise RuntimeError("the serving layer does not come to answer")
+        time.sleep(0.2)
+
+
+def free_address():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def equal(url, wanted, connection, questions):
+    """Nothing arrives: every answer of the mix is DuckDB's."""
+    for times, by in questions:
+        ours = until_answered(url, as_json(times, by), wanted)["data"]
+        theirs = connection.execute(as_sql(times, by)).fetchall()
+        rows = [tuple(row[f"traffic.{name}"] for name in by) + (int(row["traffic.requests"]), int(row["traffic.total_ms"]), int(row["traffic.max_ms"])) for row in ours]
+        if rows != [row[:-1] for row in theirs]:
+            raise RuntimeError(f"{times} {by}: {rows} is not {theirs}")
+
+
+def answers(stage: Stage):
+    """p50, p99 and queries a second at 1, 8 and 64 clients."""
+    import chdb.session
+
+    random.seed(7)
+    end = int(time.time()) // 60 * 60
+    data = duckdb.connect()
+    data.execute("SET threads = 2; SET TimeZone = 'UTC'; SELECT setseed(0.7)")
+    data.execute(EVENTS.format(name="old", until=end * 1000 - 86_400_000, minutes=DAYS * 1440, cities=CITIES, count=OLD))
+    data.execute(EVENTS.format(name="live", until=end * 1000, minutes=1440, cities=CITIES, count=LIVE))
+    data.execute(EVENTS.format(name="more", until=end * 1000, minutes=60, cities=CITIES, count=RATE))
+    data.execute(GROUPS)
+    messages = lambda name: [text for (text,) in data.execute(f"SELECT to_json({name})::VARCHAR FROM {name}").fetchall()]
+    topic = f"answers_{stage.number}_{random.randrange(10**6)}"
+    stage.simulate(topic, 0)
+    scene = stage.scene(topic, views=PIPELINE.format(topic=topic), speed__live_rows=100_000_000)
+    produce(stage.brokers, topic, messages("old"))
+    at = "SELECT count(*) = 8 AND sum(next_offset) >= {} FROM partition"
+    with scene.running("speed"), scene.running("archive") as process:
+        scene.until(at.format(OLD), process)
+        scene.run("recompute")
+    questions = [mix(end, number) for number in range(QUERIES)]
+    files = {}
+    for name, form in [("json", as_json), ("sql", as_sql)]:
+        files[name] = scene.folder / f"queries.{name}"
+        files[name].write_text("".join(form(*question) + "\n" for question in questions))
+    result = {"groups": data.execute("SELECT count(*) FROM traffic").fetchone()[0], "events_per_second": RATE}
+    cached, plain = free_address(), free_address()
+    with scene.running("speed") as speed:
+        produce(stage.brokers, topic, messages("live"))
+        scene.until(at.format(OLD + LIVE), speed)
+        scene.environment["ANABRANCH_SERVING__CACHE_BYTES"] = "0"
+        scene.environment["ANABRANCH_SERVING__LISTEN"] = plain
+        with scene.running("serve") as serve:
+            lambda_ = until_answered(f"http://{plain}", as_json(*questions[0]), OLD + LIVE)["lambda"]
+            result["version_groups"], result["live_groups"] = lambda_["version_groups"], lambda_["live_groups"]
+            equal(f"http://{plain}", OLD + LIVE, data, questions[:40])
+            result["parts_mib"] = round(bytes_of_parts(stage, scene) / 2**20, 1)
+            result["serving_mib"] = resident_mib(serve.pid)
+            stream = multiprocessing.Process(target=arriving, args=(stage.brokers, topic, messages("more")), daemon=True)
+            stream.start()
+            time.sleep(3)
+            result["anabranch"] = {f"{clients} clients": ask(stage, f"http://{plain}", files["json"], clients) for clients in CLIENTS}
+            result["serving_peak_mib"] = peak_of_tree(serve.pid)
+            say(json.dumps(result))
+        stream.terminate()
+        del scene.environment["ANABRANCH_SERVING__CACHE_BYTES"]
+        scene.environment["ANABRANCH_SERVING__LISTEN"] = cached
+        with scene.running("serve"):
+            until_answered(f"http://{cached}", as_json(*questions[0]), OLD + LIVE)
+            repeated = scene.folder / "repeated.json"
+            repeated.write_text("".join(as_json(*question) + "\n" for question in questions[:20]))
+            result["repeated, from the cache"] = {f"{clients} clients": ask(stage, f"http://{cached}", repeated, clients) for clients in CLIENTS}
+    sql = [as_sql(*question) for question in questions]
+
+    def of_duckdb():
+        cursor = data.cursor()
+        return lambda text: cursor.execute(text).fetchall()
+
+    result["duckdb"] = {f"{clients} clients": in_process(sql, clients, of_duckdb) for clients in CLIENTS}
+    say(json.dumps(result["duckdb"]))
+    parquet = scene.folder / "traffic.parquet"
+    data.execute(f"COPY traffic TO '{parquet}' (FORMAT parquet)")
+    with stage.connect(scene.name) as connection:
+        connection.execute("CREATE SCHEMA peer; SET search_path = peer")
+        connection.execute("CREATE TABLE traffic (minute timestamp, country text, city text, status text, requests bigint, total_ms bigint, max_ms bigint)")
+        with connection.cursor().copy("COPY traffic FROM STDIN") as copy:
+            for row in data.execute("FROM traffic").fetchall():
+                copy.write_row(row)
+        connection.execute("CREATE INDEX ON traffic (minute)")
+        connection.execute("VACUUM ANALYZE traffic")
+    target = f"{stage.postgres}/{scene.name}?options=-csearch_path%3Dpeer"
+    result["postgresql"] = {f"{clients} clients": ask(stage, target, files["sql"], clients) for clients in CLIENTS}
+    say(json.dumps(result["postgresql"]))
+    session, lock = chdb.session.Session(), threading.Lock()
+    session.query("CREATE DATABASE peer ENGINE = Atomic")
+    session.query(f"CREATE TABLE peer.traffic ENGINE = MergeTree ORDER BY minute AS SELECT * FROM file('{parquet}', Parquet)")
+
+    def of_chdb():
+        # One session answers one query at a time.
+        def run(text):
+            with lock:
+                session.query(text.replace("FROM traffic", "FROM peer.traffic"), "JSONCompact")
+
+        return run
+
+    result["chdb"] = {f"{clients} clients": in_process(sql, clients, of_chdb) for clients in CLIENTS}
+    say(json.dumps(result["chdb"]))
+    return result
