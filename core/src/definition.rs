@@ -383,6 +383,19 @@ pub enum Formula {
     },
 }
 
+impl Formula {
+    /// The accumulators that it needs.
+    #[must_use]
+    pub fn accumulators(&self) -> Vec<usize> {
+        match self {
+            Self::Value(index) => vec![*index],
+            Self::Mean { sum, count } => vec![*sum, *count],
+            Self::Percentile { histogram, .. } => vec![*histogram],
+            Self::Derived { inputs, .. } => inputs.iter().flat_map(Self::accumulators).collect(),
+        }
+    }
+}
+
 /// How far a measure's value may be from the truth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -8,8 +8,9 @@ use anabranch_core::{
     format, layout,
     protocol::CutNumber,
 };
-use anabranch_views::{Row, table};
+use anabranch_views::{Columns, Row, table};
 use anyhow::{Context, Result};
+use arrow::array::RecordBatch;
 use futures::TryStreamExt;
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, arrow_reader::ArrowReaderOptions};
 use serde::{Deserialize, Serialize};
@@ -72,6 +73,23 @@ pub async fn read_manifest(warehouse: &Warehouse, folder: &str) -> Result<Manife
 /// # Errors
 /// When it cannot be read, is not of this view, or was written by a newer program.
 pub async fn read_part(warehouse: &Warehouse, view: &View, part: &Part) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for batch in read_batches(warehouse, view, part).await? {
+        rows.extend(table::from_batch(view, &batch).with_context(|| format!("read part {}", part.path))?);
+    }
+    Ok(rows)
+}
+
+/// The groups of a part as columns.
+///
+/// # Errors
+/// As [`read_part`].
+pub async fn read_columns(warehouse: &Warehouse, view: &View, part: &Part) -> Result<Columns> {
+    let batches = read_batches(warehouse, view, part).await?;
+    Columns::of_batches(view, &batches).with_context(|| format!("read part {}", part.path))
+}
+
+async fn read_batches(warehouse: &Warehouse, view: &View, part: &Part) -> Result<Vec<RecordBatch>> {
     let context = || format!("read part {}", part.path);
     let reader = WarehouseReader::open(warehouse, &part.path).await.with_context(context)?;
     let options = ArrowReaderOptions::new().with_schema(table::schema(&table::columns(view)));
@@ -79,10 +97,5 @@ pub async fn read_part(warehouse: &Warehouse, view: &View, part: &Part) -> Resul
     let values = builder.metadata().file_metadata().key_value_metadata().cloned().unwrap_or_default();
     let found = values.iter().find(|entry| entry.key == "anabranch.format").and_then(|entry| entry.value.clone()).unwrap_or_default();
     format::check(&format!("part {}", part.path), found.parse().with_context(context)?, format::PART)?;
-    let mut batches = builder.build().with_context(context)?;
-    let mut rows = Vec::new();
-    while let Some(batch) = batches.try_next().await.with_context(context)? {
-        rows.extend(table::from_batch(view, &batch).with_context(context)?);
-    }
-    Ok(rows)
+    builder.build().with_context(context)?.try_collect().await.with_context(context)
 }

@@ -1,26 +1,18 @@
 //! A resolved query → rows: filter, group, merge, finalize, order, limit.
 #![expect(clippy::indexing_slicing, reason = "members of JSON objects made here, or a missing one is NULL")]
 
-use std::{
-    borrow::Cow,
-    cmp::Ordering,
-    collections::{BTreeMap, HashMap},
-};
+use std::{borrow::Cow, cmp::Ordering, collections::BTreeMap};
 
 use anabranch_core::definition::{Exactness, View};
-use anabranch_views::{
-    Row, Value,
-    finalize::finalize,
-    scalar::{self, decimal_text},
-};
-use chrono_tz::Tz;
+use anabranch_views::{Row, Value, finalize::finalize, scalar::decimal_text};
 use serde_json::{Map, Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     answerable::Answerable,
     problem::Problem,
-    query::{Clock, Column, Resolved, Subject, shown},
+    query::{Column, Resolved, Subject, shown},
+    scan,
 };
 
 /// The code of an answer that was given up because nobody waits.
@@ -47,45 +39,13 @@ pub struct Limits {
     pub left: CancellationToken,
 }
 
-/// How many rows are looked at before it is asked whether somebody still waits.
-const ROWS_A_LOOK: usize = 4096;
-
 /// Filters, groups, merges, finalizes, orders and limits.
 ///
 /// # Errors
 /// When there are too many groups, or nobody waits.
 pub fn rows(answerable: &Answerable, query: &Resolved, limits: &Limits) -> Result<Rows, Problem> {
     let view = &answerable.view;
-    let clock = Clock { now_ms: 0, zone: query.zone };
-    let mut groups: HashMap<Vec<u8>, Row> = HashMap::new();
-    let mut encoded = Vec::with_capacity(64);
-    for (count, row) in answerable.rows_in(query.range_micros).enumerate() {
-        if count % ROWS_A_LOOK == 0 && limits.left.is_cancelled() {
-            return Err(Problem::unavailable(ABANDONED, "nobody waits for this answer"));
-        }
-        if !passes(view, row, query) {
-            continue;
-        }
-        encoded.clear();
-        if query.ungrouped {
-            // A record is known by its whole key: the partition and the offset are in it.
-            row.key.iter().for_each(|value| value.encode_key(&mut encoded));
-        } else {
-            key(view, row, query, &clock).for_each(|value| value.encode_key(&mut encoded));
-        }
-        // Most rows meet their group: nothing is copied then.
-        if let Some(group) = groups.get_mut(encoded.as_slice()) {
-            group.merge(row);
-            continue;
-        }
-        let mut group = Row::empty(view, key(view, row, query, &clock).map(Cow::into_owned).collect());
-        group.merge(row);
-        groups.insert(encoded.clone(), group);
-        if groups.len() > limits.groups {
-            let detail = format!("the query makes more than {} groups (serving.groups); filter, or group by fewer dimensions", limits.groups);
-            return Err(Problem::bad_query("group_limit", detail));
-        }
-    }
+    let mut groups = scan::groups(answerable, query, limits)?;
     let held = |row: &Row| {
         let measured = |subject: Subject| match subject {
             Subject::Measure(index) => Cow::Owned(view.measures.get(index).map_or(Value::Null, |measure| finalize(measure, &row.states))),
@@ -96,43 +56,14 @@ pub fn rows(answerable: &Answerable, query: &Resolved, limits: &Limits) -> Resul
     let only_measures = query.columns.iter().all(|column| matches!(column, Column::Measure { .. }));
     if groups.is_empty() && only_measures {
         // As in SQL: an aggregate over nothing is one row.
-        groups.insert(Vec::new(), Row::empty(view, Vec::new()));
+        groups.push(Row::empty(view, Vec::new()));
     }
-    let mut cells: Vec<Vec<Value>> = groups.into_values().filter(held).map(|row| finalized(view, row, query)).collect();
+    let mut cells: Vec<Vec<Value>> = groups.into_iter().filter(held).map(|row| finalized(view, row, query)).collect();
     cells.sort_by(|a, b| compare(a, b, &query.order));
     let total = cells.len();
     cells.drain(..query.offset.min(total));
     cells.truncate(query.limit);
     Ok(Rows { cells, total })
-}
-
-fn passes(view: &View, row: &Row, query: &Resolved) -> bool {
-    let in_range = query.range_micros.is_none_or(|(start, end)| row.bucket(view).is_some_and(|bucket| start <= bucket && bucket <= end));
-    let keyed = |subject: Subject| match subject {
-        Subject::Key(index) => Cow::Borrowed(row.key.get(index).unwrap_or(&Value::Null)),
-        Subject::Measure(_) => Cow::Owned(Value::Null),
-    };
-    let column = |name: &str| keyed(Subject::Key(view.key_names().position(|known| known == name).unwrap_or(usize::MAX))).into_owned();
-    in_range
-        && query.conditions.rows.iter().all(|condition| condition.holds(&keyed))
-        && query.segments.iter().all(|segment| scalar::evaluate(segment, &column).value == Value::Boolean(true))
-}
-
-/// The values of a row by which the query groups, in the order of its columns.
-fn key<'a>(view: &'a View, row: &'a Row, query: &'a Resolved, clock: &'a Clock) -> impl Iterator<Item = Cow<'a, Value>> {
-    // In the zone's own time, as it is shown.
-    let local = |micros: i64| if clock.zone == Tz::UTC { micros } else { micros + clock.offset_micros(micros) };
-    query.columns.iter().filter_map(move |column| match column {
-        Column::Dimension { key, .. } => Some(match row.key.get(*key) {
-            Some(Value::Timestamp(micros)) => Cow::Owned(Value::Timestamp(local(*micros))),
-            Some(other) => Cow::Borrowed(other),
-            None => Cow::Owned(Value::Null),
-        }),
-        Column::Time { granularity, .. } => Some(Cow::Owned(
-            row.bucket(view).map_or(Value::Null, |bucket| Value::Timestamp(scalar::truncated(local(bucket), *granularity).unwrap_or_else(|| local(bucket)))),
-        )),
-        Column::Measure { .. } => None,
-    })
 }
 
 fn finalized(view: &View, row: Row, query: &Resolved) -> Vec<Value> {

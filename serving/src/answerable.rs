@@ -3,9 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use anabranch_core::{Coverage, OffsetRange, Partition, definition::View, protocol::RunId};
-use anabranch_views::{Groups, Row};
+use anabranch_views::{Columns, Row, table::TableError};
 
-use crate::version::{self, Version};
+use crate::{
+    live::{Dead, Level},
+    version::Version,
+};
 
 /// What a view's answers are computed from: complete, immutable, shared.
 #[derive(Clone, Debug)]
@@ -29,7 +32,8 @@ pub struct Answerable {
     /// Ranges below the coverage whose records nobody has any more: the answer is without them.
     pub lost: Vec<(Partition, OffsetRange)>,
     pub(crate) version: Option<Arc<Version>>,
-    pub(crate) live: Vec<Arc<Groups>>,
+    /// The levels of each epoch.
+    pub(crate) live: Vec<Vec<Level>>,
 }
 
 impl Answerable {
@@ -51,15 +55,22 @@ impl Answerable {
         }
     }
 
-    /// The rows of the version, then the live ones. A group may be in several: merging makes it one.
-    pub fn rows(&self) -> impl Iterator<Item = &Row> {
-        self.rows_in(None)
+    /// The groups of the version, then the live ones, with those that were replaced. A group may be in several: merging makes it one.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (&Columns, Option<&Dead>)> {
+        let parts = self.version.iter().flat_map(|version| version.parts.values()).map(|part| (part.as_ref(), None));
+        parts.chain(self.live.iter().flatten().map(|level| (level.columns.as_ref(), Some(level.dead.as_ref()))))
     }
 
-    /// Those whose buckets may begin in a range, both ends included; live rows are not sorted, and all of them come.
-    pub fn rows_in(&self, range_micros: Option<(i64, i64)>) -> impl Iterator<Item = &Row> {
-        let parts = self.version.iter().flat_map(|version| version.parts.values());
-        parts.flat_map(move |part| version::in_range(&self.view, part, range_micros)).chain(self.live.iter().flat_map(|groups| groups.0.values()))
+    /// All rows, one by one; for views with few.
+    ///
+    /// # Errors
+    /// When one holds what is not a sketch.
+    pub(crate) fn rows(&self) -> Result<Vec<Row>, TableError> {
+        let alive = |(columns, dead): (&Columns, Option<&Dead>)| {
+            let rows = (0..columns.len()).filter(|row| !dead.is_some_and(|dead| dead.contains(*row)));
+            rows.map(|row| columns.row(&self.view, row)).collect::<Vec<_>>()
+        };
+        self.tables().flat_map(alive).collect()
     }
 
     /// The groups of each part of the version.
@@ -71,14 +82,14 @@ impl Answerable {
     /// The groups of each live epoch.
     #[must_use]
     pub fn live_counts(&self) -> Vec<usize> {
-        self.live.iter().map(|groups| groups.0.len()).collect()
+        self.live.iter().map(|levels| levels.iter().map(Level::alive).sum()).collect()
     }
 
     /// How many groups the version and the live rows hold.
     #[must_use]
     pub fn group_counts(&self) -> (usize, usize) {
         let version = self.version.iter().flat_map(|version| version.parts.values()).map(|part| part.len()).sum();
-        (version, self.live.iter().map(|groups| groups.0.len()).sum())
+        (version, self.live_counts().into_iter().sum())
     }
 }
 

@@ -29,7 +29,6 @@ use anabranch_process::{
     },
     clock,
 };
-use anabranch_views::Groups;
 use anyhow::{Context, Result};
 use futures::{StreamExt, stream};
 use tokio::{
@@ -43,8 +42,9 @@ use tracing::{debug, error, info, warn};
 
 use crate::{
     answerable::{Answerable, ViewState},
+    live::Live,
     older::Older,
-    snapshot::{self, Changes, Identity, Seen, Snapshot, SourceSnapshot, hashed},
+    snapshot::{self, Changes, Identity, Seen, Snapshot, SourceSnapshot},
     version::{self, Version},
 };
 
@@ -233,7 +233,7 @@ impl Mirror {
             *state = State { loading, ..State::default() };
             snapshot = snapshot::read(client, state).await?;
         }
-        state.take(snapshot);
+        state.take(snapshot)?;
         state.collect_versions();
         state.start_loading(&self.shared.warehouse);
         let views = state.views();
@@ -267,7 +267,7 @@ struct State {
 
 struct LiveEpoch {
     flush: i64,
-    groups: BTreeMap<Fingerprint, Arc<Groups>>,
+    views: BTreeMap<Fingerprint, Live>,
 }
 
 impl Seen for State {
@@ -288,7 +288,7 @@ impl State {
         self.identity.as_ref().is_some_and(|identity| *identity != snapshot.identity) || self.sources.iter().any(went_back)
     }
 
-    fn take(&mut self, snapshot: Snapshot) {
+    fn take(&mut self, snapshot: Snapshot) -> Result<()> {
         self.identity = Some(snapshot.identity);
         let mut epochs = HashMap::new();
         for (_, source) in snapshot.sources.iter() {
@@ -300,21 +300,29 @@ impl State {
         self.sources = snapshot.sources;
         for source in self.sources.values_mut() {
             for (epoch, changes) in std::mem::take(&mut source.changes) {
-                let live = self.live.entry(epoch).or_insert_with(|| LiveEpoch { flush: 0, groups: BTreeMap::new() });
+                let live = self.live.entry(epoch).or_insert_with(|| LiveEpoch { flush: 0, views: BTreeMap::new() });
                 live.flush = epochs.get(&epoch).copied().unwrap_or_default();
-                match changes {
-                    Changes::All(all) => {
-                        live.groups = all.into_iter().map(|(fingerprint, rows)| (fingerprint, Arc::new(Groups(hashed(rows).collect())))).collect();
-                    }
-                    Changes::Some(changed) => {
-                        for (fingerprint, rows) in changed {
-                            // States are absolute: the newest replaces what was there.
-                            Arc::make_mut(live.groups.entry(fingerprint).or_default()).0.extend(hashed(rows));
+                let (changed, anew) = match changes {
+                    Changes::All(all) => (all, true),
+                    Changes::Some(changed) => (changed, false),
+                };
+                if anew {
+                    live.views.clear();
+                }
+                for (fingerprint, rows) in changed {
+                    if let Some(view) = source.definitions.definitions.get(&fingerprint) {
+                        // States are absolute: the newest replaces what was there.
+                        let replaced = live.views.entry(fingerprint).or_default().replace(view, rows);
+                        if let Err(error) = replaced {
+                            // It holds half of a flush: it is read anew.
+                            self.live.remove(&epoch);
+                            return Err(error.into());
                         }
                     }
                 }
             }
         }
+        Ok(())
     }
 
     fn version_rows(&self) -> impl Iterator<Item = (&VersionRow, &Arc<View>)> {
@@ -411,7 +419,7 @@ impl State {
                 let state = match reached {
                     Ok(reach) => {
                         let covered = version.map(|version| version.coverage.clone()).unwrap_or_default();
-                        let live = reach.epochs.iter().filter_map(|epoch| self.live.get(epoch)?.groups.get(&entry.serving)).cloned().collect();
+                        let live = reach.epochs.iter().filter_map(|epoch| self.live.get(epoch)?.views.get(&entry.serving)).map(Live::levels).collect();
                         let behind = |(partition, offset): (Partition, Offset)| ends.get(&partition).map_or(0, |end| (end.0 - offset.0).max(0));
                         ViewState::Ready(Arc::new(Answerable {
                             view: Arc::clone(view),

@@ -16,7 +16,7 @@ use anabranch_process::catalog::{
     live,
     rows::{self, PartitionState, VersionRow},
 };
-use anabranch_views::{GroupHash, Row, table};
+use anabranch_views::{Row, table};
 use anyhow::{Context, Result, bail};
 use arrow::ipc::reader::StreamReader;
 use tokio_postgres::{Client, GenericClient, IsolationLevel, Transaction};
@@ -152,9 +152,4 @@ fn decode(view: &View, message: &[u8]) -> Result<Vec<Row>> {
         rows.extend(table::from_batch(view, &batch?)?);
     }
     Ok(rows)
-}
-
-/// The groups of rows by their hash.
-pub(crate) fn hashed(rows: Vec<Row>) -> impl Iterator<Item = (GroupHash, Row)> {
-    rows.into_iter().map(|row| (GroupHash::of(&row.key), row))
 }

@@ -232,7 +232,8 @@ fn view(name: &str, state: Option<&ViewState>, failure: Option<&(Option<String>,
 pub(crate) fn rejected(state: Option<&ViewState>) -> BTreeMap<String, i64> {
     let mut counts = BTreeMap::new();
     let Some(ViewState::Ready(answerable)) = state else { return counts };
-    for row in answerable.rows() {
+    // A count is no sketch: all rows can be read.
+    for row in answerable.rows().unwrap_or_default() {
         if let (Some(Value::Text(reason)), Some(State::Count(count))) = (row.key.get(1), row.states.first()) {
             *counts.entry(reason.clone()).or_default() += count;
         }

@@ -6,9 +6,9 @@ use anabranch_core::{Coverage, definition::View, protocol::RunId};
 use anabranch_process::{
     Warehouse,
     catalog::rows::VersionRow,
-    parts::{Part, read_manifest, read_part},
+    parts::{Part, read_columns, read_manifest},
 };
-use anabranch_views::Row;
+use anabranch_views::Columns;
 use anyhow::Result;
 use futures::{StreamExt, TryStreamExt, stream};
 
@@ -19,24 +19,8 @@ const PARTS_AT_ONCE: usize = 4;
 pub(crate) struct Version {
     pub(crate) run: RunId,
     pub(crate) coverage: Coverage,
-    /// By path, in order of the rows' buckets; the parts that two versions share are the same.
-    pub(crate) parts: BTreeMap<String, Arc<Vec<Row>>>,
-}
-
-/// As parts are written: by bucket, rows without one first.
-fn sorted(view: &View, mut rows: Vec<Row>) -> Vec<Row> {
-    if !rows.is_sorted_by_key(|row| row.bucket(view)) {
-        rows.sort_by_key(|row| row.bucket(view));
-    }
-    rows
-}
-
-/// The rows of a part whose buckets begin in a range, both ends included; all without a range.
-pub(crate) fn in_range<'a>(view: &View, rows: &'a [Row], range: Option<(i64, i64)>) -> &'a [Row] {
-    let Some((start, end)) = range else { return rows };
-    let from = rows.partition_point(|row| row.bucket(view) < Some(start));
-    let to = rows.partition_point(|row| row.bucket(view) <= Some(end));
-    rows.get(from..to).unwrap_or_default()
+    /// By path; the parts that two versions share are the same.
+    pub(crate) parts: BTreeMap<String, Arc<Columns>>,
 }
 
 /// Loads what `row` names; parts that `old` holds are taken from it.
@@ -46,7 +30,7 @@ pub(crate) async fn load(warehouse: &Warehouse, view: &View, row: &VersionRow, o
         let known = old.and_then(|old| old.parts.get(&part.path)).cloned();
         let rows = match known {
             Some(rows) => rows,
-            None => Arc::new(sorted(view, read_part(warehouse, view, &part).await?)),
+            None => Arc::new(read_columns(warehouse, view, &part).await?),
         };
         anyhow::Ok((part.path, rows))
     };

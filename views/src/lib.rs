@@ -12,11 +12,13 @@
 //! | [`scalar`] | the meaning of every function, value by value |
 //! | [`partial`] | columns → one row of states per group |
 //! | [`state`] | the mergeable states |
+//! | [`columns`] | groups as packed columns, for answers |
 //! | [`group`] | groups, their hashes, and merging |
 //! | [`table`] | rows of states ↔ Arrow, for live rows, flush messages and parts |
 //! | [`finalize`] | states → the values a user sees |
 
 mod cells;
+pub mod columns;
 pub mod decode;
 pub mod evaluate;
 pub mod finalize;
@@ -28,6 +30,7 @@ pub mod state;
 pub mod table;
 pub mod value;
 
+pub use columns::Columns;
 pub use group::{GroupHash, Groups, Row};
 pub use lookup::Lookups;
 pub use state::{DoubleSum, State};

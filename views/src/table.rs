@@ -142,7 +142,8 @@ pub fn row(view: &View, cells: Vec<Value>) -> Result<Row, TableError> {
     Ok(Row { key, states })
 }
 
-fn state(accumulator: &Accumulator, cells: &mut impl Iterator<Item = Value>) -> Option<State> {
+/// The state of an accumulator from its cells; nothing when they do not fit.
+pub(crate) fn state(accumulator: &Accumulator, cells: &mut impl Iterator<Item = Value>) -> Option<State> {
     let value = cells.next()?;
     Some(match (State::empty(accumulator), value) {
         (State::Count(_), value) => State::Count(value.as_i64()?),

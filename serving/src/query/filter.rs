@@ -107,6 +107,14 @@ pub struct Conditions {
 }
 
 impl Condition {
+    /// What it is about.
+    pub fn subjects(&self, found: &mut impl FnMut(Subject)) {
+        match self {
+            Self::All(list) | Self::Any(list) => list.iter().for_each(|condition| condition.subjects(found)),
+            Self::One { subject, .. } => found(*subject),
+        }
+    }
+
     /// Whether it holds of a row; `value` gives the value of a subject.
     #[must_use]
     pub fn holds<'a>(&self, value: &dyn Fn(Subject) -> Cow<'a, Value>) -> bool {

@@ -12,6 +12,7 @@ use serde_json::Value as Json;
 use self::naive::{REFERENCE, naive};
 use super::{partial as partial_with, *};
 use crate::{
+    columns::Columns,
     decode::{Decoder, RawRecord, Wanted},
     finalize::finalize,
 };
@@ -251,5 +252,30 @@ proptest! {
         }
         let table = crate::table::to_batch(&view, one.0.values()).unwrap();
         prop_assert_eq!(crate::table::from_batch(&view, &table).unwrap(), one.0.values().cloned().collect::<Vec<_>>());
+        packed_columns(&view, one.0.into_values().collect(), &table)?;
     }
+}
+
+/// As serving holds them: in order of their buckets; and what is merged by columns is what is merged by rows.
+fn packed_columns(view: &View, mut rows: Vec<Row>, table: &RecordBatch) -> Result<(), TestCaseError> {
+    let columns = Columns::of(view, rows.clone()).unwrap();
+    prop_assert_eq!(&Columns::of_batches(view, std::slice::from_ref(table)).unwrap(), &columns);
+    rows.sort_by_key(|row| row.bucket(view));
+    prop_assert_eq!(columns.len(), rows.len());
+    for (index, row) in rows.iter().enumerate() {
+        prop_assert_eq!(&columns.row(view, index).unwrap(), row);
+    }
+    let mut by_rows = [Row::empty(view, Vec::new()), Row::empty(view, Vec::new())];
+    rows.iter().enumerate().for_each(|(index, row)| by_rows[index % 2].merge(row));
+    let mut by_columns = [Row::empty(view, Vec::new()), Row::empty(view, Vec::new())];
+    let pairs: Vec<(u32, u32)> = (0..rows.len() as u32).map(|row| (row, row % 2)).collect();
+    for accumulator in 0..view.accumulators.len() {
+        columns.merge_into(view, accumulator, &pairs, &mut by_columns).unwrap();
+    }
+    prop_assert_eq!(by_columns, by_rows);
+    for (start, end) in view.bucket.iter().flat_map(|_| rows.iter().zip(rows.iter().rev())).filter_map(|(a, b)| a.bucket(view).zip(b.bucket(view))) {
+        let within = |row: &usize| rows[*row].bucket(view).is_some_and(|bucket| start <= bucket && bucket <= end);
+        prop_assert_eq!(columns.between((start, end)).collect::<Vec<_>>(), (0..rows.len()).filter(within).collect::<Vec<_>>());
+    }
+    Ok(())
 }
