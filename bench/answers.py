@@ -3,6 +3,7 @@
 The peers hold the groups ready aggregated, in tables of their own, and nothing arrives there; here events go on to arrive.
 """
 
+import calendar
 import contextlib
 import json
 import multiprocessing
@@ -37,16 +38,15 @@ CREATE MATERIALIZED VIEW traffic AS
 SELECT date_trunc('minute', at) AS minute, country, city, status, count(*) AS requests, sum(ms) AS total_ms, max(ms) AS max_ms, avg(ms) AS avg_ms
 FROM requests GROUP BY 1, 2, 3, 4;
 """
-# Epoch of the last minute, from which days go back.
 EVENTS = """
 CREATE TABLE {name} AS
-SELECT {until} - (random() * {minutes} * 60000)::BIGINT AS at, 'country ' || city // 6 AS country, 'city ' || city AS city,
+SELECT {until} - (random() * {minutes} * 60000)::BIGINT AS "at", 'country ' || city // 6 AS country, 'city ' || city AS city,
        ['ok', 'slow', 'error', 'gone'][1 + (random() * 3.999)::INT % 4] AS status, (random() * 1000)::BIGINT AS ms
 FROM (SELECT (random() * {cities})::INT % {cities} AS city FROM range({count}))
 """
 GROUPS = """
 CREATE TABLE traffic AS
-SELECT date_trunc('minute', epoch_ms(at)) AS minute, country, city, status, count(*) AS requests, sum(ms)::BIGINT AS total_ms, max(ms) AS max_ms
+SELECT date_trunc('minute', epoch_ms("at")) AS minute, country, city, status, count(*) AS requests, sum(ms)::BIGINT AS total_ms, max(ms) AS max_ms
 FROM (FROM old UNION ALL FROM live) GROUP BY ALL ORDER BY minute
 """
 # One hour or one day before a minute of the last twelve hours, by these, the twenty with the most requests.
@@ -63,7 +63,7 @@ def mix(end, number):
 def as_json(times, by):
     first, end = times
     # Both ends of a range are in it.
-    last = time.strftime("%Y-%m-%dT%H:%M:%S.999", time.gmtime(_epoch(end) - 1))
+    last = time.strftime("%Y-%m-%dT%H:%M:%S.999", time.gmtime(epoch(end) - 1))
     return json.dumps({
         "measures": ["traffic.requests", "traffic.total_ms", "traffic.max_ms", "traffic.avg_ms"],
         "dimensions": [f"traffic.{name}" for name in by],
@@ -73,9 +73,7 @@ def as_json(times, by):
     })
 
 
-def _epoch(text):
-    import calendar
-
+def epoch(text):
     return calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
 
 
@@ -188,7 +186,7 @@ def answers(stage: Stage):
     end = int(time.time()) // 60 * 60
     data = duckdb.connect()
     data.execute("SET threads = 2; SET TimeZone = 'UTC'; SELECT setseed(0.7)")
-    data.execute(EVENTS.format(name="old", until=end * 1000 - 86_400_000, minutes=DAYS * 1440, cities=CITIES, count=OLD))
+    data.execute(EVENTS.format(name="old", until=end * 1000, minutes=DAYS * 1440, cities=CITIES, count=OLD))
     data.execute(EVENTS.format(name="live", until=end * 1000, minutes=1440, cities=CITIES, count=LIVE))
     data.execute(EVENTS.format(name="more", until=end * 1000, minutes=60, cities=CITIES, count=RATE))
     data.execute(GROUPS)
@@ -214,8 +212,8 @@ def answers(stage: Stage):
         scene.environment["ANABRANCH_SERVING__CACHE_BYTES"] = "0"
         scene.environment["ANABRANCH_SERVING__LISTEN"] = plain
         with scene.running("serve") as serve:
-            lambda_ = until_answered(f"http://{plain}", as_json(*questions[0]), OLD + LIVE)["lambda"]
-            result["version_groups"], result["live_groups"] = lambda_["version_groups"], lambda_["live_groups"]
+            found = until_answered(f"http://{plain}", as_json(*questions[0]), OLD + LIVE)["lambda"]
+            result["version_groups"], result["live_groups"] = found["version_groups"], found["live_groups"]
             equal(f"http://{plain}", OLD + LIVE, data, questions[:40])
             result["parts_mib"] = round(bytes_of_parts(stage, scene) / 2**20, 1)
             result["serving_mib"] = resident_mib(serve.pid)
