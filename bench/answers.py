@@ -7,6 +7,7 @@ import calendar
 import contextlib
 import json
 import multiprocessing
+import os
 import pathlib
 import random
 import socket
@@ -49,6 +50,7 @@ CREATE TABLE traffic AS
 SELECT date_trunc('minute', epoch_ms("at")) AS minute, country, city, status, count(*) AS requests, sum(ms)::BIGINT AS total_ms, max(ms) AS max_ms
 FROM (FROM old UNION ALL FROM live) GROUP BY ALL ORDER BY minute
 """
+READ = "SELECT count(*) = 8 AND sum(next_offset) >= {} FROM partition"
 # One hour or one day before a minute of the last twelve hours, by these, the twenty with the most requests.
 MIX = [(60, ["city"]), (60, ["city", "status"]), (1440, ["country"]), (1440, ["city", "status"])]
 
@@ -178,92 +180,138 @@ def equal(url, wanted, connection, questions):
             raise RuntimeError(f"{times} {by}: {rows} is not {theirs}")
 
 
-def answers(stage: Stage):
-    """p50, p99 and queries a second at 1, 8 and 64 clients."""
-    import chdb.session
+class Data:
+    """A version with a million groups, live ones above it, and the same groups in DuckDB."""
 
-    random.seed(7)
-    end = int(time.time()) // 60 * 60
-    data = duckdb.connect()
-    data.execute("SET threads = 2; SET TimeZone = 'UTC'; SELECT setseed(0.7)")
-    data.execute(EVENTS.format(name="old", until=end * 1000, minutes=DAYS * 1440, cities=CITIES, count=OLD))
-    data.execute(EVENTS.format(name="live", until=end * 1000, minutes=1440, cities=CITIES, count=LIVE))
-    data.execute(EVENTS.format(name="more", until=end * 1000, minutes=60, cities=CITIES, count=RATE))
-    data.execute(GROUPS)
-    messages = lambda name: [text for (text,) in data.execute(f"SELECT to_json({name})::VARCHAR FROM {name}").fetchall()]
-    topic = f"answers_{stage.number}_{random.randrange(10**6)}"
-    stage.simulate(topic, 0)
-    scene = stage.scene(topic, views=PIPELINE.format(topic=topic), speed__live_rows=100_000_000)
-    produce(stage.brokers, topic, messages("old"))
-    at = "SELECT count(*) = 8 AND sum(next_offset) >= {} FROM partition"
-    with scene.running("speed"), scene.running("archive") as process:
-        scene.until(at.format(OLD), process)
-        scene.run("recompute")
-    questions = [mix(end, number) for number in range(QUERIES)]
-    files = {}
-    for name, form in [("json", as_json), ("sql", as_sql)]:
-        files[name] = scene.folder / f"queries.{name}"
-        files[name].write_text("".join(form(*question) + "\n" for question in questions))
-    result = {"groups": data.execute("SELECT count(*) FROM traffic").fetchone()[0], "events_per_second": RATE}
-    cached, plain = free_address(), free_address()
-    with scene.running("speed") as speed:
-        produce(stage.brokers, topic, messages("live"))
-        scene.until(at.format(OLD + LIVE), speed)
-        scene.environment["ANABRANCH_SERVING__CACHE_BYTES"] = "0"
-        scene.environment["ANABRANCH_SERVING__LISTEN"] = plain
-        with scene.running("serve") as serve:
-            found = until_answered(f"http://{plain}", as_json(*questions[0]), OLD + LIVE)["lambda"]
-            result["version_groups"], result["live_groups"] = found["version_groups"], found["live_groups"]
-            equal(f"http://{plain}", OLD + LIVE, data, questions[:40])
-            result["parts_mib"] = round(bytes_of_parts(stage, scene) / 2**20, 1)
-            result["serving_mib"] = resident_mib(serve.pid)
-            stream = multiprocessing.Process(target=arriving, args=(stage.brokers, topic, messages("more")), daemon=True)
-            stream.start()
-            time.sleep(3)
-            result["anabranch"] = {f"{clients} clients": ask(stage, f"http://{plain}", files["json"], clients) for clients in CLIENTS}
-            result["serving_peak_mib"] = peak_of_tree(serve.pid)
-            say(json.dumps(result))
-        stream.terminate()
-        del scene.environment["ANABRANCH_SERVING__CACHE_BYTES"]
-        scene.environment["ANABRANCH_SERVING__LISTEN"] = cached
-        with scene.running("serve"):
-            until_answered(f"http://{cached}", as_json(*questions[0]), OLD + LIVE)
-            repeated = scene.folder / "repeated.json"
-            repeated.write_text("".join(as_json(*question) + "\n" for question in questions[:20]))
-            result["repeated, from the cache"] = {f"{clients} clients": ask(stage, f"http://{cached}", repeated, clients) for clients in CLIENTS}
-    sql = [as_sql(*question) for question in questions]
+    def __init__(self, stage: Stage):
+        self.stage, self.end = stage, int(time.time()) // 60 * 60
+        random.seed(7)
+        self.duckdb = duckdb.connect()
+        self.duckdb.execute("SET threads = 2; SET TimeZone = 'UTC'; SELECT setseed(0.7)")
+        for name, minutes, count in [("old", DAYS * 1440, OLD), ("live", 1440, LIVE), ("more", 60, RATE)]:
+            self.duckdb.execute(EVENTS.format(name=name, until=self.end * 1000, minutes=minutes, cities=CITIES, count=count))
+        self.duckdb.execute(GROUPS)
+        self.topic = f"answers-{os.getpid()}"
+        stage.simulate(self.topic, 0)
+        self.scene = stage.scene(self.topic, views=PIPELINE.format(topic=self.topic), speed__live_rows=100_000_000)
+        self.questions = [mix(self.end, number) for number in range(QUERIES)]
 
-    def of_duckdb():
-        cursor = data.cursor()
+    def messages(self, name):
+        return [text for (text,) in self.duckdb.execute(f"SELECT to_json({name})::VARCHAR FROM {name}").fetchall()]
+
+    def file(self, name, texts):
+        path = self.scene.folder / name
+        path.write_text("".join(text + "\n" for text in texts))
+        return path
+
+    def publish(self):
+        """The old events as a version."""
+        produce(self.stage.brokers, self.topic, self.messages("old"))
+        with self.scene.running("speed"), self.scene.running("archive") as process:
+            self.scene.until(READ.format(OLD), process)
+            self.scene.run("recompute")
+
+    @contextlib.contextmanager
+    def live(self):
+        """The live ones above it."""
+        with self.scene.running("speed") as speed:
+            produce(self.stage.brokers, self.topic, self.messages("live"))
+            self.scene.until(READ.format(OLD + LIVE), speed)
+            yield
+
+    @contextlib.contextmanager
+    def arriving(self):
+        stream = multiprocessing.Process(target=arriving, args=(self.stage.brokers, self.topic, self.messages("more")), daemon=True)
+        stream.start()
+        time.sleep(3)
+        try:
+            yield
+        finally:
+            stream.terminate()
+            stream.join()
+
+    @contextlib.contextmanager
+    def serving(self, **settings):
+        address = free_address()
+        self.scene.environment |= {"ANABRANCH_SERVING__LISTEN": address, **settings}
+        with self.scene.running("serve") as process:
+            yield f"http://{address}", process
+        for name in settings:
+            del self.scene.environment[name]
+
+
+def by_clients(asked):
+    return {f"{clients} clients": asked(clients) for clients in CLIENTS}
+
+
+def anabranch(data: Data):
+    """Nothing is kept of an answer; then the same twenty questions again and again, kept."""
+    result = {}
+    questions = data.file("queries.json", [as_json(*question) for question in data.questions])
+    repeated = data.file("repeated.json", [as_json(*question) for question in data.questions[:20]])
+    with data.serving(ANABRANCH_SERVING__CACHE_BYTES="0") as (url, process):
+        stands_on = until_answered(url, as_json(*data.questions[0]), OLD + LIVE)["lambda"]
+        result |= {"version_groups": stands_on["version_groups"], "live_groups": stands_on["live_groups"]}
+        equal(url, OLD + LIVE, data.duckdb, data.questions[:40])
+        result["parts_mib"] = round(bytes_of_parts(data.stage, data.scene) / 2**20, 1)
+        result["serving_mib"] = resident_mib(process.pid)
+        with data.arriving():
+            result["anabranch"] = by_clients(lambda clients: ask(data.stage, url, questions, clients))
+        result["serving_peak_mib"] = peak_of_tree(process.pid)
+    with data.serving() as (url, _):
+        until_answered(url, as_json(*data.questions[0]), OLD + LIVE)
+        result["repeated, from the cache"] = by_clients(lambda clients: ask(data.stage, url, repeated, clients))
+    return result
+
+
+def of_duckdb(data: Data, sql):
+    def connect():
+        cursor = data.duckdb.cursor()
         return lambda text: cursor.execute(text).fetchall()
 
-    result["duckdb"] = {f"{clients} clients": in_process(sql, clients, of_duckdb) for clients in CLIENTS}
-    say(json.dumps(result["duckdb"]))
-    parquet = scene.folder / "traffic.parquet"
-    data.execute(f"COPY traffic TO '{parquet}' (FORMAT parquet)")
-    with stage.connect(scene.name) as connection:
+    return by_clients(lambda clients: in_process(sql, clients, connect))
+
+
+def of_postgresql(data: Data, sql):
+    with data.stage.connect(data.scene.name) as connection:
         connection.execute("CREATE SCHEMA peer; SET search_path = peer")
         connection.execute("CREATE TABLE traffic (minute timestamp, country text, city text, status text, requests bigint, total_ms bigint, max_ms bigint)")
         with connection.cursor().copy("COPY traffic FROM STDIN") as copy:
-            for row in data.execute("FROM traffic").fetchall():
+            for row in data.duckdb.execute("FROM traffic").fetchall():
                 copy.write_row(row)
         connection.execute("CREATE INDEX ON traffic (minute)")
         connection.execute("VACUUM ANALYZE traffic")
-    target = f"{stage.postgres}/{scene.name}?options=-csearch_path%3Dpeer"
-    result["postgresql"] = {f"{clients} clients": ask(stage, target, files["sql"], clients) for clients in CLIENTS}
-    say(json.dumps(result["postgresql"]))
+    target, queries = f"{data.stage.postgres}/{data.scene.name}?options=-csearch_path%3Dpeer", data.file("queries.sql", sql)
+    return by_clients(lambda clients: ask(data.stage, target, queries, clients))
+
+
+def of_chdb(data: Data, sql):
+    import chdb.session
+
+    parquet = data.scene.folder / "traffic.parquet"
+    data.duckdb.execute(f"COPY traffic TO '{parquet}' (FORMAT parquet)")
     session, lock = chdb.session.Session(), threading.Lock()
     session.query("CREATE DATABASE peer ENGINE = Atomic")
     session.query(f"CREATE TABLE peer.traffic ENGINE = MergeTree ORDER BY minute AS SELECT * FROM file('{parquet}', Parquet)")
 
-    def of_chdb():
-        # One session answers one query at a time.
-        def run(text):
-            with lock:
-                session.query(text.replace("FROM traffic", "FROM peer.traffic"), "JSONCompact")
+    def run(text):
+        # A session answers one query at a time.
+        with lock:
+            session.query(text.replace("FROM traffic", "FROM peer.traffic"), "JSONCompact")
 
-        return run
+    return by_clients(lambda clients: in_process(sql, clients, lambda: run))
 
-    result["chdb"] = {f"{clients} clients": in_process(sql, clients, of_chdb) for clients in CLIENTS}
-    say(json.dumps(result["chdb"]))
+
+def answers(stage: Stage):
+    """p50, p99 and queries a second at 1, 8 and 64 clients; events arrive beside each."""
+    data = Data(stage)
+    result = {"groups": data.duckdb.execute("SELECT count(*) FROM traffic").fetchone()[0], "events_per_second": RATE}
+    data.publish()
+    sql = [as_sql(*question) for question in data.questions]
+    with data.live():
+        result |= anabranch(data)
+        with data.arriving():
+            for name, peer in [("duckdb", of_duckdb), ("postgresql", of_postgresql), ("chdb", of_chdb)]:
+                say(json.dumps(result))
+                result[name] = peer(data, sql)
     return result
