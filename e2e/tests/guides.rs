@@ -57,7 +57,7 @@ async fn your_own_pipeline() -> Result<()> {
         ensure!(row(&[country, &orders.to_string(), &revenue]), "{country}: {orders} orders, {revenue}, by the API: {text}");
         ensure!(row(&[country, &revenue]), "{country}: {revenue} in SQL: {text}");
     }
-    for wanted in ["IT,1000.00", "yesterday", "2026-03", "read_parquet"] {
+    for wanted in ["revenue.revenue\n1000.00", "yesterday", "2026-03", "read_parquet"] {
         ensure!(text.contains(wanted), "{wanted}: {text}");
     }
     Ok(())
