@@ -20,7 +20,7 @@ mod readers;
 
 /// More than the probes need on a slow machine; the simulator is stopped after them.
 const EVENTS: &str = "1000000";
-const RATE: &str = "2500";
+const RATE: &str = "1500";
 const PROBES: usize = 30;
 const TOPIC: &str = "server-live-status";
 
