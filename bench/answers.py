@@ -1,6 +1,6 @@
 """Queries a second and their times: a dashboard's mix over a million groups and live ones, beside DuckDB, PostgreSQL and chDB.
 
-The peers hold the groups ready aggregated, in tables of their own, and nothing arrives there; here events go on to arrive.
+The peers hold the groups ready aggregated, in tables of their own that do not change; events arrive beside all of them.
 """
 
 import calendar
@@ -8,20 +8,17 @@ import contextlib
 import json
 import multiprocessing
 import os
-import pathlib
 import random
-import socket
 import subprocess
 import threading
 import time
 import urllib.request
-import xml.etree.ElementTree
 
 import duckdb
 from confluent_kafka import Producer
 
 from latency import percentile
-from stage import Scene, Stage, peak_of_tree, say
+from stage import Scene, Stage, free_address, memory_mib, peak_of_tree, say
 
 DAYS = 30
 CITIES = 60
@@ -139,14 +136,8 @@ def in_process(queries, clients, connect):
 
 
 def bytes_of_parts(stage: Stage, scene: Scene):
-    settings = xml.etree.ElementTree.parse(stage.servers / "hadoop" / "hdfs-site.xml").getroot()
-    web = next(entry.findtext("value") for entry in settings if entry.findtext("name") == "dfs.namenode.http-address")
-    with urllib.request.urlopen(f"http://{web}/webhdfs/v1/{scene.name}/requests/views/traffic?op=GETCONTENTSUMMARY") as answer:
+    with urllib.request.urlopen(f"{stage.webhdfs()}/{scene.name}/requests/views/traffic?op=GETCONTENTSUMMARY") as answer:
         return json.load(answer)["ContentSummary"]["length"]
-
-
-def resident_mib(pid):
-    return next(int(line.split()[1]) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS")) // 1024
 
 
 def until_answered(url, query, wanted):
@@ -162,12 +153,6 @@ def until_answered(url, query, wanted):
         if time.monotonic() > deadline:
             raise RuntimeError("the serving layer does not come to answer")
         time.sleep(0.2)
-
-
-def free_address():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 def equal(url, wanted, connection, questions):
@@ -254,7 +239,7 @@ def anabranch(data: Data):
         result |= {"version_groups": stands_on["version_groups"], "live_groups": stands_on["live_groups"]}
         equal(url, OLD + LIVE, data.duckdb, data.questions[:40])
         result["parts_mib"] = round(bytes_of_parts(data.stage, data.scene) / 2**20, 1)
-        result["serving_mib"] = resident_mib(process.pid)
+        result["serving_mib"] = memory_mib(process.pid, "VmRSS")
         with data.arriving():
             result["anabranch"] = by_clients(lambda clients: ask(data.stage, url, questions, clients))
         result["serving_peak_mib"] = peak_of_tree(process.pid)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import time
 import urllib.error
@@ -11,7 +10,7 @@ import urllib.request
 import pyarrow.ipc
 from confluent_kafka import Producer
 
-from stage import Stage
+from stage import Stage, free_address
 
 RATE = 20_000
 WARM_S = 10
@@ -103,9 +102,7 @@ class Bursts:
 def measure(stage: Stage, views, load):
     topic = f"latency-{os.getpid()}-{views}-{load.__name__}"
     stage.simulate(topic, 8)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = free_address()
     scene = stage.scene(topic, views=views, serving__listen=address, **load.settings)
     producer = Producer({"bootstrap.servers": stage.brokers, "linger.ms": 0})
     command = [stage.bin / "anabranch", "simulate", "server-status", "--topic", topic, "--malformed", "0"]

@@ -8,7 +8,6 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
-import xml.etree.ElementTree
 import json
 import os
 
@@ -122,9 +121,7 @@ def full_run(scene: Scene, limit_mib=None):
 
 def download(stage: Stage, scene: Scene):
     """The archive's files in a local folder: DuckDB reads no HDFS."""
-    settings = xml.etree.ElementTree.parse(stage.servers / "hadoop" / "hdfs-site.xml").getroot()
-    web = next(entry.findtext("value") for entry in settings if entry.findtext("name") == "dfs.namenode.http-address")
-    root = f"http://{web}/webhdfs/v1"
+    root = stage.webhdfs()
     folder = scene.folder / "archive"
     folder.mkdir()
 

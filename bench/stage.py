@@ -3,9 +3,11 @@
 import contextlib
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import time
+import xml.etree.ElementTree
 
 import psycopg
 
@@ -58,12 +60,23 @@ def cpu_until(process, done=lambda: False, log=""):
     return cpu
 
 
+def memory_mib(pid, figure):
+    """`VmRSS` or `VmHWM` of a process, in MiB."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(figure)) // 1024
+    return 0
+
+
 def peak_of_tree(root):
     """The most memory of the process ever, in MiB."""
-    with contextlib.suppress(OSError, StopIteration):
-        lines = pathlib.Path(f"/proc/{root}/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) // 1024
-    return 0
+    return memory_mib(root, "VmHWM")
+
+
+def free_address():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 class Stage:
@@ -85,6 +98,12 @@ class Stage:
     def servers_cpu(self):
         """server → CPU seconds so far."""
         return {file.stem: cpu_of_tree(int(file.read_text())) for file in sorted(self.servers.glob("*.pid"))}
+
+    def webhdfs(self):
+        """Where the NameNode answers over HTTP."""
+        settings = xml.etree.ElementTree.parse(self.servers / "hadoop" / "hdfs-site.xml").getroot()
+        web = next(entry.findtext("value") for entry in settings if entry.findtext("name") == "dfs.namenode.http-address")
+        return f"http://{web}/webhdfs/v1"
 
     def connect(self, database="postgres"):
         return psycopg.connect(f"{self.postgres}/{database}", autocommit=True)

@@ -29,7 +29,7 @@ fn blocks(page: &str, language: &str) -> Vec<String> {
 }
 
 /// Runs the shell blocks of a page, one after the other, in one shell; what they printed.
-fn run(stage: &mut Stage, name: &str) -> Result<String> {
+fn run(stage: &Stage, name: &str) -> Result<String> {
     let blocks = blocks(&page(name)?, "sh");
     ensure!(!blocks.is_empty(), "docs/{name} has shell blocks");
     let mut script = "set -euo pipefail\ntrap 'jobs -p | xargs -r kill; wait' EXIT\n".to_owned();
@@ -48,7 +48,7 @@ async fn your_own_pipeline() -> Result<()> {
     // The folder that the page makes.
     std::fs::remove_dir_all(stage.folder().join("pipelines"))?;
     stage.set("ANABRANCH_PIPELINES__DIR", "pipelines");
-    let text = run(&mut stage, "own-pipeline.md")?;
+    let text = run(&stage, "own-pipeline.md")?;
     // What the page's loop produces, added up here.
     let cents = |german: bool| (1_u64..=2000).filter(|number| (number % 3 == 0) == german).map(|number| (number % 90 + 9) * 100 + 95).sum::<u64>();
     for (country, orders, cents) in [("DE", 666, cents(true)), ("FR", 1334, cents(false))] {
@@ -77,7 +77,7 @@ async fn what_others_know_and_the_api_from_python() -> Result<()> {
     })
     .await?;
     for (name, wanted) in [("install.md", "anabranch "), ("from-spark-and-hive.md", "CREATE EXTERNAL TABLE"), ("from-kafka-connect.md", "offsets  guides 0:")] {
-        let text = run(&mut stage, name)?;
+        let text = run(&stage, name)?;
         ensure!(text.contains(wanted), "docs/{name}: {wanted}: {text}");
     }
     let python = blocks(&page("api.md")?, "python").pop().context("docs/api.md has a block of Python")?;

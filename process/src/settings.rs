@@ -83,7 +83,7 @@ pub struct Pipelines {
 pub struct Speed {
     /// Milliseconds between two writes of live rows when writing is quick; grows so that it takes at most half of the time.
     pub flush_ms: u64,
-    /// Live rows of one view above its version at which speed stops reading; each takes about 1 kB in every reader.
+    /// Live rows of one view above its version at which speed stops reading; each takes about 1 kB in a reader while that reads it.
     pub live_rows: u64,
 }
 

@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `snapshot.rs` | what PostgreSQL says, in one snapshot |
 //! | `version.rs` | published parts in memory |
+//! | `live.rs` | live rows in memory |
 //! | [`answerable`] | what a view's answers are computed from |
 //! | [`mirror`] | both together, refreshed: what answers are computed from |
 //! | `older.rs` | versions that were current once |
 //! | [`query`] | a query, resolved against a view |
-//! | [`answer`] | a resolved query → rows |
+//! | `scan.rs` | a resolved query → groups |
+//! | [`answer`] | groups → rows |
 //! | `cache.rs` | rows of answers, kept while they are the newest |
 //! | [`status`] | where everything stands |
 //! | [`format`] | rows as JSON, CSV, NDJSON, Arrow, Parquet |

@@ -1,7 +1,7 @@
 //! The groups of a query, from columns: which rows pass, to which group each belongs, then one state after the other.
 //!
 //! ```text
-//!  range of time ─► rows from..to ─► conditions, once for each value of a dictionary ─► pairs (row, group) ─► states, by column
+//!  range of time ─► rows from..to ─► conditions, once for each value of a dictionary ─► the group of each row ─► states, by column
 //! ```
 
 use std::{
@@ -136,14 +136,21 @@ struct Passing<'a> {
     view: &'a View,
     query: &'a Resolved,
     columns: &'a Columns,
-    /// Conditions on one key, with what is known of each code.
-    single: Vec<(&'a Condition, usize, &'a Dictionary, Vec<Option<bool>>)>,
-    several: Vec<&'a Condition>,
+    of_one_key: Vec<OfOneKey<'a>>,
+    of_several: Vec<&'a Condition>,
+}
+
+/// A condition on one key, and of which of the key's codes it is known to hold.
+struct OfOneKey<'a> {
+    condition: &'a Condition,
+    key: usize,
+    dictionary: &'a Dictionary,
+    known: Vec<Option<bool>>,
 }
 
 impl<'a> Passing<'a> {
     fn new(view: &'a View, query: &'a Resolved, columns: &'a Columns) -> Self {
-        let (mut single, mut several) = (Vec::new(), Vec::new());
+        let (mut of_one_key, mut of_several) = (Vec::new(), Vec::new());
         for condition in &query.conditions.rows {
             let mut keys = BTreeSet::new();
             condition.subjects(&mut |subject| {
@@ -152,15 +159,15 @@ impl<'a> Passing<'a> {
                 }
             });
             match keys.first().filter(|_| keys.len() == 1).and_then(|key| Some((*key, columns.key(*key)?))) {
-                Some((key, dictionary)) => single.push((condition, key, dictionary, vec![None; dictionary.values().len()])),
-                None => several.push(condition),
+                Some((key, dictionary)) => of_one_key.push(OfOneKey { condition, key, dictionary, known: vec![None; dictionary.values().len()] }),
+                None => of_several.push(condition),
             }
         }
-        Self { view, query, columns, single, several }
+        Self { view, query, columns, of_one_key, of_several }
     }
 
     fn passes(&mut self, row: usize) -> bool {
-        for (condition, key, dictionary, known) in &mut self.single {
+        for OfOneKey { condition, key, dictionary, known } in &mut self.of_one_key {
             let code = dictionary.code(row);
             let holds = match known.get(code).copied().flatten() {
                 Some(holds) => holds,
@@ -183,7 +190,7 @@ impl<'a> Passing<'a> {
             Subject::Measure(_) => Cow::Owned(Value::Null),
         };
         let column = |name: &str| self.view.key_names().position(|known| known == name).map_or(Value::Null, |index| value(index).clone());
-        self.several.iter().all(|condition| condition.holds(&keyed))
+        self.of_several.iter().all(|condition| condition.holds(&keyed))
             && self.query.segments.iter().all(|segment| scalar::evaluate(segment, &column).value == Value::Boolean(true))
     }
 }

@@ -7,7 +7,7 @@ use anabranch_process::{
     Catalog,
     catalog::{definitions, rows},
 };
-use anabranch_views::{State, Value};
+use anabranch_views::{State, Value, table::TableError};
 use anyhow::Result;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -190,7 +190,7 @@ pub async fn read(catalog: &Catalog, mirror: &Mirror) -> Result<Status> {
             speed_silent_ms: rows::speed_silent_ms(&partitions),
             batch_silent_ms: row.get(4),
             lost: rows::lost(&client, &name).await?.into_iter().map(lost).collect(),
-            rejected: rejected(states.get(&definitions.source.rejected_view())),
+            rejected: rejected(states.get(&definitions.source.rejected_view()))?,
             source: name,
         });
     }
@@ -229,14 +229,13 @@ fn view(name: &str, state: Option<&ViewState>, failure: Option<&(Option<String>,
     }
 }
 
-pub(crate) fn rejected(state: Option<&ViewState>) -> BTreeMap<String, i64> {
+pub(crate) fn rejected(state: Option<&ViewState>) -> Result<BTreeMap<String, i64>, TableError> {
     let mut counts = BTreeMap::new();
-    let Some(ViewState::Ready(answerable)) = state else { return counts };
-    // A count is no sketch: all rows can be read.
-    for row in answerable.rows().unwrap_or_default() {
+    let Some(ViewState::Ready(answerable)) = state else { return Ok(counts) };
+    for row in answerable.rows()? {
         if let (Some(Value::Text(reason)), Some(State::Count(count))) = (row.key.get(1), row.states.first()) {
             *counts.entry(reason.clone()).or_default() += count;
         }
     }
-    counts
+    Ok(counts)
 }

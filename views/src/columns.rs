@@ -138,12 +138,6 @@ impl Columns {
         low
     }
 
-    /// The values by which a row is known.
-    #[must_use]
-    pub fn key_of(&self, row: usize) -> Vec<Value> {
-        self.keys.iter().map(|key| key.get(row).clone()).collect()
-    }
-
     /// A row.
     ///
     /// # Errors
@@ -180,11 +174,5 @@ impl Columns {
             }
         }
         Ok(())
-    }
-
-    /// About how many bytes of memory it takes.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.keys.iter().map(Dictionary::bytes).sum::<usize>() + self.cells.iter().map(Cells::bytes).sum::<usize>()
     }
 }

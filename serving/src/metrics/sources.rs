@@ -45,7 +45,7 @@ pub(super) fn of_sources(mirror: &Mirror) -> Result<Registry> {
         let most_lost = most_lost.map(|ranges| ranges.iter().map(|(_, range)| range.end.0 - range.start.0).sum::<i64>()).max();
         lost.with_label_values(&[&source]).set(most_lost.unwrap_or_default() as f64);
         let counted = views.values().find(|state| state.view().over_rejected && state.view().source.name == source);
-        for (reason, records) in status::rejected(counted) {
+        for (reason, records) in status::rejected(counted)? {
             rejected.with_label_values(&[&source, &reason]).set(records as f64);
         }
     }

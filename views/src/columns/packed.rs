@@ -39,15 +39,6 @@ impl Narrow {
             Self::U64(numbers) => numbers.get(index).copied().unwrap_or(0),
         }
     }
-
-    fn bytes(&self) -> usize {
-        match self {
-            Self::U8(numbers) => numbers.len(),
-            Self::U16(numbers) => numbers.len() * 2,
-            Self::U32(numbers) => numbers.len() * 4,
-            Self::U64(numbers) => numbers.len() * 8,
-        }
-    }
 }
 
 /// Whole numbers or NULL: the distance to the smallest one, where that fits; 0 is NULL.
@@ -103,19 +94,6 @@ impl Dictionary {
     pub fn get(&self, row: usize) -> &Value {
         self.values.get(self.code(row)).unwrap_or(&Value::Null)
     }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.codes.bytes() + self.values.iter().map(weight).sum::<usize>()
-    }
-}
-
-fn weight(value: &Value) -> usize {
-    size_of::<Value>()
-        + match value {
-            Value::Text(text) => text.capacity(),
-            Value::Bytes(bytes) => bytes.capacity(),
-            _ => 0,
-        }
 }
 
 /// A column of a table of states.
@@ -138,16 +116,6 @@ impl Cells {
             Self::Doubles(values) => values.get(row).map_or(Value::Null, |value| Value::Double(*value)),
             Self::Dictionary(dictionary) => dictionary.get(row).clone(),
             Self::Plain(values) => values.get(row).cloned().unwrap_or(Value::Null),
-        }
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        match self {
-            Self::Integers(_, Integers::Narrow { distances, .. }) => distances.bytes(),
-            Self::Integers(_, Integers::Wide(values)) => size_of_val(values.as_slice()),
-            Self::Doubles(values) => size_of_val(values.as_slice()),
-            Self::Dictionary(dictionary) => dictionary.bytes(),
-            Self::Plain(values) => values.iter().map(weight).sum(),
         }
     }
 }
