@@ -8,22 +8,23 @@
 //!
 //! Rows are in order of their buckets, so a range of time is a range of rows.
 
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range};
 
 use anabranch_core::definition::View;
 use arrow::array::RecordBatch;
 
 use crate::{
     group::Row,
-    state::State,
     table::{self, TableColumn, TableError},
     value::Value,
 };
 
+mod merge;
 mod packed;
 
+pub use merge::Merge;
 pub use packed::Dictionary;
-use packed::{Cells, DictionaryBuilder, packed};
+use packed::{Cells, DictionaryBuilder, Packer};
 
 /// Groups of one view, in order of their buckets.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,59 +45,73 @@ impl Columns {
         if !rows.is_sorted_by_key(|row| row.bucket(view)) {
             rows.sort_by_key(|row| row.bucket(view));
         }
-        let columns = table::columns(view);
-        let mut cells: Vec<Vec<Value>> = columns.iter().map(|_| Vec::with_capacity(rows.len())).collect();
         let count = rows.len();
+        let mut cells: Vec<Vec<Value>> = table::columns(view).iter().map(|_| Vec::with_capacity(count)).collect();
         for row in rows {
             for (column, cell) in cells.iter_mut().zip(table::cells(&row)) {
                 column.push(cell);
             }
         }
-        Ok(Self::packed(view, &columns, count, cells))
+        let mut cells = cells.into_iter();
+        Self::packed(view, count, None, |_, take| {
+            cells.next().into_iter().flatten().for_each(take);
+            Ok(())
+        })
     }
 
-    /// Batches of a part as columns.
+    /// Batches of a part as columns; the states of all accumulators, or of `wanted` alone.
     ///
     /// # Errors
     /// [`TableError`] when a batch does not fit the view.
-    pub fn of_batches(view: &View, batches: &[RecordBatch]) -> Result<Self, TableError> {
-        let columns = table::columns(view);
+    pub fn of_batches(view: &View, batches: &[RecordBatch], wanted: Option<&BTreeSet<usize>>) -> Result<Self, TableError> {
         let count = batches.iter().map(RecordBatch::num_rows).sum();
-        let mut cells = Vec::with_capacity(columns.len());
-        for column in &columns {
+        let columns = Self::packed(view, count, wanted, |column, take| {
             let missing = || TableError::Column(column.name.clone());
-            let mut values = Vec::with_capacity(count);
             for batch in batches {
                 let array = batch.column_by_name(&column.name).ok_or_else(missing)?;
                 for index in 0..batch.num_rows() {
-                    values.push(table::cell(column.column_type, array, index).ok_or_else(missing)?);
+                    take(table::cell(column.column_type, array, index).ok_or_else(missing)?);
                 }
             }
-            cells.push(values);
-        }
-        let sorted = view.bucket.is_none() || cells.first().is_none_or(|buckets| buckets.is_sorted_by_key(Value::as_i64));
-        let columns = Self::packed(view, &columns, count, cells);
+            Ok(())
+        })?;
         // As parts are written; one of an earlier program may not be.
-        if sorted { Ok(columns) } else { Self::of(view, (0..count).map(|row| columns.row(view, row)).collect::<Result<_, _>>()?) }
+        let is_sorted = view.bucket.is_none() || columns.keys.first().is_none_or(Dictionary::is_sorted);
+        if is_sorted || wanted.is_some() {
+            return if is_sorted { Ok(columns) } else { Err(TableError::Order) };
+        }
+        Self::of(view, (0..count).map(|row| columns.row(view, row)).collect::<Result<_, _>>()?)
     }
 
-    fn packed(view: &View, columns: &[TableColumn], rows: usize, cells: Vec<Vec<Value>>) -> Self {
+    /// One column after the other: `fill` gives the values of each to what packs them.
+    fn packed(
+        view: &View,
+        rows: usize,
+        wanted: Option<&BTreeSet<usize>>,
+        mut fill: impl FnMut(&TableColumn, &mut dyn FnMut(Value)) -> Result<(), TableError>,
+    ) -> Result<Self, TableError> {
         let key_count = usize::from(view.bucket.is_some()) + view.dimensions.len();
-        let mut cells = columns.iter().zip(cells);
-        let keys = cells.by_ref().take(key_count).map(|(_, values)| {
-            let mut dictionary = DictionaryBuilder::default();
-            values.into_iter().for_each(|value| dictionary.push(value));
-            dictionary.finish()
-        });
-        let keys = keys.collect();
-        let cells = cells.map(|(column, values)| packed(column.column_type, values)).collect();
-        let mut at = 0;
-        let states = view.accumulators.iter().map(|accumulator| {
-            let first = at;
-            at += table::width(accumulator);
-            first..at
-        });
-        Self { rows, keys, cells, states: states.collect() }
+        let columns = table::columns_of(view, wanted);
+        let (of_keys, of_states) = columns.split_at(key_count.min(columns.len()));
+        let mut keys = Vec::with_capacity(key_count);
+        for column in of_keys {
+            let mut dictionary = DictionaryBuilder::of(rows);
+            fill(column, &mut |value| dictionary.push(value))?;
+            keys.push(dictionary.finish());
+        }
+        let (mut cells, mut states) = (Vec::with_capacity(of_states.len()), Vec::with_capacity(view.accumulators.len()));
+        for column in of_states {
+            let mut packer = Packer::of(column.column_type, rows);
+            fill(column, &mut |value| packer.push(value))?;
+            cells.push(packer.finish());
+        }
+        let mut end = 0;
+        for (index, accumulator) in view.accumulators.iter().enumerate() {
+            let first = end;
+            end += if wanted.is_none_or(|wanted| wanted.contains(&index)) { table::width(accumulator) } else { 0 };
+            states.push(first..end);
+        }
+        Ok(Self { rows, keys, cells, states })
     }
 
     /// How many groups.
@@ -147,32 +162,11 @@ impl Columns {
         table::row(view, cells.collect())
     }
 
-    /// Merges the states of an accumulator: of each pair, that of the first, a row here, into that of the second, a row of `groups`.
-    ///
-    /// # Errors
-    /// [`TableError`] when a row holds something that is not a sketch.
-    pub fn merge_into(&self, view: &View, accumulator: usize, pairs: &[(u32, u32)], groups: &mut [Row]) -> Result<(), TableError> {
-        let (Some(range), Some(definition)) = (self.states.get(accumulator), view.accumulators.get(accumulator)) else { return Ok(()) };
-        let cells = self.cells.get(range.clone()).unwrap_or_default();
-        for (row, group) in pairs {
-            let Some(mine) = groups.get_mut(*group as usize).and_then(|group| group.states.get_mut(accumulator)) else { continue };
-            // Numbers without a state in between: they are most of what is merged.
-            match (&mut *mine, cells) {
-                (State::Count(count), [Cells::Integers(_, integers)]) => {
-                    *count += integers.get(*row as usize).and_then(|value| i64::try_from(value).ok()).unwrap_or(0);
-                }
-                (State::Sum(sum, _), [Cells::Integers(_, integers)]) => {
-                    if let Some(value) = integers.get(*row as usize) {
-                        *sum = Some(sum.unwrap_or(0) + value);
-                    }
-                }
-                (mine, _) => {
-                    let mut values = cells.iter().map(|cells| cells.get(*row as usize));
-                    let other = table::state(definition, &mut values).ok_or_else(|| TableError::Sketch(format!("_s{accumulator}")))?;
-                    mine.merge(&other);
-                }
-            }
-        }
-        Ok(())
+    /// Begins to merge the states of an accumulator into groups; nothing when these columns are without it.
+    #[must_use]
+    pub fn merge<'a>(&'a self, view: &'a View, accumulator: usize) -> Option<Merge<'a>> {
+        let definition = view.accumulators.get(accumulator)?;
+        let cells = self.cells.get(self.states.get(accumulator)?.clone()).filter(|cells| !cells.is_empty())?;
+        Some(Merge::new(accumulator, definition, cells))
     }
 }

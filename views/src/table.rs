@@ -5,7 +5,7 @@
 //! minute    city          _s0_count        _s1_sum    _s2_last, _s2_last_time, _s2_last_partition, _s2_last_offset
 //! ```
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use anabranch_core::definition::{Accumulator, AccumulatorKind, DataType, MAX_PRECISION, View};
 use arrow::{
@@ -51,6 +51,9 @@ pub enum TableError {
     /// A column is missing or has another type.
     #[error("the column {0} is missing or has another type")]
     Column(String),
+    /// The rows are not in the order of their buckets.
+    #[error("the rows are not in the order of their buckets")]
+    Order,
     /// Arrow refused.
     #[error("arrow")]
     Arrow(#[from] ArrowError),
@@ -59,9 +62,17 @@ pub enum TableError {
 /// The columns of a view's states, in order: bucket, dimensions, states.
 #[must_use]
 pub fn columns(view: &View) -> Vec<TableColumn> {
+    columns_of(view, None)
+}
+
+/// The columns of a view's keys, and of the states of all accumulators or of `wanted` alone.
+#[must_use]
+pub fn columns_of(view: &View, wanted: Option<&BTreeSet<usize>>) -> Vec<TableColumn> {
     let mut columns: Vec<TableColumn> = view.bucket.iter().map(|bucket| sql(&bucket.name, DataType::Timestamp)).collect();
     columns.extend(view.dimensions.iter().map(|dimension| sql(&dimension.name, dimension.expression.data_type)));
-    columns.extend(view.accumulators.iter().enumerate().flat_map(|(index, accumulator)| state_columns(index, accumulator)));
+    let is_wanted = |index: &usize| wanted.is_none_or(|wanted| wanted.contains(index));
+    let states = view.accumulators.iter().enumerate().filter(|(index, _)| is_wanted(index));
+    columns.extend(states.flat_map(|(index, accumulator)| state_columns(index, accumulator)));
     columns
 }
 

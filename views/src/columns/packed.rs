@@ -30,8 +30,17 @@ impl Narrow {
         }
     }
 
+    fn is_sorted(&self) -> bool {
+        match self {
+            Self::U8(numbers) => numbers.is_sorted(),
+            Self::U16(numbers) => numbers.is_sorted(),
+            Self::U32(numbers) => numbers.is_sorted(),
+            Self::U64(numbers) => numbers.is_sorted(),
+        }
+    }
+
     #[inline]
-    fn get(&self, index: usize) -> u64 {
+    pub(super) fn get(&self, index: usize) -> u64 {
         match self {
             Self::U8(numbers) => numbers.get(index).copied().map_or(0, u64::from),
             Self::U16(numbers) => numbers.get(index).copied().map_or(0, u64::from),
@@ -89,6 +98,13 @@ impl Dictionary {
         usize::try_from(self.codes.get(row)).unwrap_or(usize::MAX)
     }
 
+    /// Whether the rows are in the order of their values.
+    #[must_use]
+    pub(super) fn is_sorted(&self) -> bool {
+        // Codes count up with the first row of each value.
+        self.values.is_sorted_by_key(Value::as_i64) && self.codes.is_sorted()
+    }
+
     /// The value of a row.
     #[must_use]
     pub fn get(&self, row: usize) -> &Value {
@@ -129,7 +145,7 @@ fn to_integer(value: &Value) -> Option<i128> {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "it was one of this type")]
-fn of_integer(data_type: DataType, value: i128) -> Value {
+pub(super) fn of_integer(data_type: DataType, value: i128) -> Value {
     match data_type {
         DataType::Boolean => Value::Boolean(value != 0),
         DataType::Decimal { scale, .. } => Value::Decimal(value, scale),
@@ -149,6 +165,10 @@ pub(super) struct DictionaryBuilder {
 }
 
 impl DictionaryBuilder {
+    pub(super) fn of(rows: usize) -> Self {
+        Self { codes: Vec::with_capacity(rows), ..Self::default() }
+    }
+
     pub(super) fn push(&mut self, value: Value) {
         self.encoded.clear();
         value.encode_key(&mut self.encoded);
@@ -170,20 +190,40 @@ impl DictionaryBuilder {
     }
 }
 
-/// The cells of one column, packed.
-pub(super) fn packed(column_type: ColumnType, values: Vec<Value>) -> Cells {
-    match column_type {
-        ColumnType::Bytes => Cells::Plain(values),
-        ColumnType::Sql(DataType::Double) if values.iter().all(|value| matches!(value, Value::Double(_))) => {
-            Cells::Doubles(values.iter().map(|value| if let Value::Double(value) = value { *value } else { f64::NAN }).collect())
+/// Takes the values of one column, and packs them.
+#[derive(Debug)]
+pub(super) enum Packer {
+    Dictionary(DictionaryBuilder),
+    Integers(DataType, Vec<Option<i128>>),
+    /// Sketches and DOUBLE. A dictionary would make one value of −0.0 and 0.0, and a sum may be either.
+    Values(Vec<Value>),
+}
+
+impl Packer {
+    pub(super) fn of(column_type: ColumnType, rows: usize) -> Self {
+        match column_type {
+            ColumnType::Bytes | ColumnType::Sql(DataType::Double) => Self::Values(Vec::with_capacity(rows)),
+            ColumnType::Sql(DataType::Text) => Self::Dictionary(DictionaryBuilder::of(rows)),
+            ColumnType::Sql(data_type) => Self::Integers(data_type, Vec::with_capacity(rows)),
         }
-        // −0.0 and 0.0 are one value of a dictionary: a sum may be either.
-        ColumnType::Sql(DataType::Double) => Cells::Plain(values),
-        ColumnType::Sql(DataType::Text) => {
-            let mut dictionary = DictionaryBuilder::default();
-            values.into_iter().for_each(|value| dictionary.push(value));
-            Cells::Dictionary(dictionary.finish())
+    }
+
+    pub(super) fn push(&mut self, value: Value) {
+        match self {
+            Self::Dictionary(dictionary) => dictionary.push(value),
+            Self::Integers(_, integers) => integers.push(to_integer(&value)),
+            Self::Values(values) => values.push(value),
         }
-        ColumnType::Sql(data_type) => Cells::Integers(data_type, Integers::of(values.iter().map(to_integer).collect())),
+    }
+
+    pub(super) fn finish(self) -> Cells {
+        match self {
+            Self::Dictionary(dictionary) => Cells::Dictionary(dictionary.finish()),
+            Self::Integers(data_type, integers) => Cells::Integers(data_type, Integers::of(integers)),
+            Self::Values(values) => {
+                let doubles: Option<Vec<f64>> = values.iter().map(|value| if let Value::Double(value) = value { Some(*value) } else { None }).collect();
+                doubles.map_or(Cells::Plain(values), Cells::Doubles)
+            }
+        }
     }
 }

@@ -259,7 +259,7 @@ proptest! {
 /// As serving holds them: in order of their buckets; and what is merged by columns is what is merged by rows.
 fn packed_columns(view: &View, mut rows: Vec<Row>, table: &RecordBatch) -> Result<(), TestCaseError> {
     let columns = Columns::of(view, rows.clone()).unwrap();
-    prop_assert_eq!(&Columns::of_batches(view, std::slice::from_ref(table)).unwrap(), &columns);
+    prop_assert_eq!(&Columns::of_batches(view, std::slice::from_ref(table), None).unwrap(), &columns);
     rows.sort_by_key(|row| row.bucket(view));
     prop_assert_eq!(columns.len(), rows.len());
     for (index, row) in rows.iter().enumerate() {
@@ -268,9 +268,18 @@ fn packed_columns(view: &View, mut rows: Vec<Row>, table: &RecordBatch) -> Resul
     let mut by_rows = [Row::empty(view, Vec::new()), Row::empty(view, Vec::new())];
     rows.iter().enumerate().for_each(|(index, row)| by_rows[index % 2].merge(row));
     let mut by_columns = [Row::empty(view, Vec::new()), Row::empty(view, Vec::new())];
-    let pairs: Vec<(u32, u32)> = (0..rows.len() as u32).map(|row| (row, row % 2)).collect();
+    let (indexes, slots): (Vec<u32>, Vec<u32>) = (0..rows.len() as u32).map(|row| (row, row % 2)).unzip();
+    let sorted = crate::table::to_batch(view, &rows).unwrap();
     for accumulator in 0..view.accumulators.len() {
-        columns.merge_into(view, accumulator, &pairs, &mut by_columns).unwrap();
+        // Of all columns, or of those alone that it needs.
+        let alone = Columns::of_batches(view, std::slice::from_ref(&sorted), Some(&[accumulator].into())).unwrap();
+        prop_assert!((0..view.accumulators.len()).all(|other| alone.merge(view, other).is_some() == (other == accumulator)));
+        let mut merge = if accumulator % 2 == 0 { &columns } else { &alone }.merge(view, accumulator).unwrap();
+        // In two steps, as a scan does.
+        let (first, second) = (indexes.split_at(rows.len() / 2), slots.split_at(rows.len() / 2));
+        merge.add(first.0, second.0, &[0, 1], &mut by_columns).unwrap();
+        merge.add(first.1, second.1, &[0, 1], &mut by_columns).unwrap();
+        merge.finish(&[0, 1], &mut by_columns);
     }
     prop_assert_eq!(by_columns, by_rows);
     for (start, end) in view.bucket.iter().flat_map(|_| rows.iter().zip(rows.iter().rev())).filter_map(|(a, b)| a.bucket(view).zip(b.bucket(view))) {
