@@ -230,7 +230,7 @@ def by_clients(asked):
 
 
 def anabranch(data: Data):
-    """Nothing is kept of an answer; then the same twenty questions again and again, kept."""
+    """Nothing is kept of an answer; then nothing of the version; then the same twenty questions again and again, kept."""
     result = {}
     questions = data.file("queries.json", [as_json(*question) for question in data.questions])
     repeated = data.file("repeated.json", [as_json(*question) for question in data.questions[:20]])
@@ -243,6 +243,12 @@ def anabranch(data: Data):
         with data.arriving():
             result["anabranch"] = by_clients(lambda clients: ask(data.stage, url, questions, clients))
         result["serving_peak_mib"] = peak_of_tree(process.pid)
+    with data.serving(ANABRANCH_SERVING__CACHE_BYTES="0", ANABRANCH_SERVING__MEMORY_BYTES="0") as (url, process):
+        until_answered(url, as_json(*data.questions[0]), OLD + LIVE)
+        equal(url, OLD + LIVE, data.duckdb, data.questions[:8])
+        result["serving_mib, from local files"] = memory_mib(process.pid, "VmRSS")
+        with data.arriving():
+            result["from local files"] = by_clients(lambda clients: ask(data.stage, url, questions, clients))
     with data.serving() as (url, _):
         until_answered(url, as_json(*data.questions[0]), OLD + LIVE)
         result["repeated, from the cache"] = by_clients(lambda clients: ask(data.stage, url, repeated, clients))

@@ -248,8 +248,7 @@ def archive_files(stage: Stage, scene: Scene):
 
 def language(stage: Stage):
     """What decoding, joins and distinct counts cost, without any server."""
-    run = ["cargo", "bench", "--workspace", "--locked", "--bench", "language"]
-    printed = subprocess.run(run, capture_output=True, text=True, check=True, cwd=pathlib.Path(__file__).parent.parent)
+    printed = subprocess.run([stage.bin / "anabranch-language"], capture_output=True, text=True, check=True)
     return json.loads(printed.stdout.strip().splitlines()[-1])
 
 
