@@ -2,12 +2,10 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`file`] | what an archive file is: its footer, its writer |
+//! | [`file`] | what an archive file is, and its writer |
 //! | `encoder.rs` | records → a file's bytes, beside reading |
-//! | [`listing`] | which files a partition has, and where it ends |
 //! | `commit.rs` | making a file visible |
 //! | `archiver.rs` | the loop of one archiver |
-//! | [`rejected`] | records that cannot be decoded, for people |
 //! | [`skip`] | a file that stands for what nobody has any more |
 //! | [`verify`] | proof that files tile the log |
 
@@ -19,8 +17,6 @@ mod archiver;
 mod commit;
 mod encoder;
 pub mod file;
-pub mod listing;
-pub mod rejected;
 pub mod skip;
 pub mod verify;
 

@@ -183,6 +183,7 @@ impl Batch {
         let (outcome, message) = match &result {
             Ok(report) if !report.drift.is_empty() => ("drift", Some(format!("{} cells differ", report.drift.len()))),
             Ok(_) => ("done", None),
+            Err(error) if error.is::<NothingRead>() => ("skipped", Some(format!("{error:#}"))),
             Err(error) => ("failed", Some(format!("{error:#}"))),
         };
         turn::note(source, kind, outcome, began.elapsed(), result.as_ref().ok());

@@ -2,8 +2,11 @@
 
 use std::process::ExitCode;
 
-use anabranch_batch::archive::rejected::{Rejected, rejected};
-use anabranch_process::{Catalog, Settings, Warehouse, catalog::definitions};
+use anabranch_process::{
+    Catalog, Settings, Warehouse,
+    archive::rejected::{Rejected, Search, rejected, unarchived},
+    catalog::{definitions, rows},
+};
 use anabranch_views::{Value, scalar};
 use anyhow::Result;
 use serde_json::json;
@@ -17,7 +20,8 @@ pub(crate) async fn run(settings: &Settings, arguments: &RejectedArguments) -> R
     let client = Catalog::at(&settings.postgres.url)?.connect().await?;
     let source = definitions::load(&client, &arguments.source).await?.source;
     let warehouse = Warehouse::at(&settings.warehouse.url)?;
-    let records = rejected(&warehouse, &source, arguments.reason.as_deref(), arguments.partition, arguments.limit).await?;
+    let search = Search { reason: arguments.reason.as_deref(), partition: arguments.partition, limit: arguments.limit, files: usize::MAX };
+    let (records, _) = rejected(&warehouse, &source, search).await?;
     if arguments.json {
         for record in &records {
             println!(
@@ -34,6 +38,10 @@ pub(crate) async fn run(settings: &Settings, arguments: &RejectedArguments) -> R
     println!("{table}");
     let more = if records.len() == arguments.limit { "; there may be more: --limit" } else { "" };
     println!("({} rows{more})", records.len());
+    let waiting = unarchived(&rows::partitions(&client, &arguments.source).await?);
+    if waiting > 0 {
+        println!("{waiting} records are not archived yet; their file is closed within {} s (archive.rotate_seconds)", settings.archive.rotate_seconds);
+    }
     Ok(ExitCode::SUCCESS)
 }
 

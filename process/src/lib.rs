@@ -1,5 +1,6 @@
-//! What every layer needs to run: settings, telemetry, shutdown, the catalog in PostgreSQL, the warehouse, references.
+//! What every layer needs to run: settings, telemetry, shutdown, the catalog in PostgreSQL, the warehouse, the archive as it is read, references.
 
+pub mod archive;
 pub mod catalog;
 pub mod clock;
 pub mod crash;

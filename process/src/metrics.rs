@@ -115,7 +115,7 @@ figures! {
     ARCHIVE_FILES: IntCounterVec = "anabranch_archive_files_total" ["source"], "Archive files committed";
     ARCHIVE_SEAL_SECONDS: HistogramVec = "anabranch_archive_seal_seconds" ["source"], "Seconds that sealing and committing archive files took";
     ARCHIVE_FENCED: IntCounterVec = "anabranch_archive_fenced_total" ["source"], "Archive files that were given up because another archiver was first";
-    RUN_SECONDS: HistogramVec = "anabranch_batch_run_seconds" ["source", "kind", "outcome"], "Seconds that a run took; outcome: done, drift, failed";
+    RUN_SECONDS: HistogramVec = "anabranch_batch_run_seconds" ["source", "kind", "outcome"], "Seconds that a run took; outcome: done, drift, failed, or skipped where nothing was read yet";
     RUN_RECORDS: IntCounterVec = "anabranch_batch_records_total" ["source"], "Records that runs read";
     PUBLISH_SECONDS: HistogramVec = "anabranch_batch_publish_seconds" ["source"], "Seconds that the publishing transaction took";
     LAST_RUN: GaugeVec = "anabranch_batch_last_run_timestamp_seconds" ["source", "kind", "outcome"], "When a run of this kind ended this way last, seconds since 1970";

@@ -13,6 +13,7 @@ use std::{
 use anabranch_core::{Coverage, Offset, Partition, definition::Source, protocol::CutNumber};
 use anabranch_process::{
     Catalog, Settings, Warehouse,
+    archive::listing,
     catalog::{answered, definitions, rows},
     crash, identity,
     kafka::{self, GroupConsumer, Lost, Polled, Rebalance},
@@ -32,7 +33,6 @@ use tracing::{debug, error, info};
 use super::{
     commit::{self, Committed},
     file::{self, OpenFile},
-    listing,
 };
 
 /// How often rotation, cuts and reports are looked after.

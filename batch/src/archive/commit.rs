@@ -1,11 +1,11 @@
 //! Making a sealed file visible: one rename that never overwrites.
 
 use anabranch_core::protocol::archive::{self, Outcome};
-use anabranch_process::{Warehouse, warehouse::WarehouseError};
+use anabranch_process::{Warehouse, archive::footer, warehouse::WarehouseError};
 use anyhow::{Result, bail};
 use tracing::{debug, info};
 
-use super::file::{self, SealedFile};
+use super::file::SealedFile;
 
 /// A rename whose reply was lost is looked at and tried again this often.
 const TRIES: u32 = 5;
@@ -36,7 +36,7 @@ pub(super) async fn commit(warehouse: &Warehouse, source: &str, sealed: &SealedF
             return Ok(Committed::Won);
         }
         debug!(path = target, ?reply, "looking who won a rename");
-        let uuid = match file::read_footer(warehouse, &target).await {
+        let uuid = match footer::read(warehouse, &target).await {
             Ok(footer) => Some(footer.uuid),
             Err(error) if error.chain().any(|cause| matches!(cause.downcast_ref(), Some(WarehouseError::NotFound(_)))) => None,
             Err(error) => return Err(error.context("look who won a rename")),

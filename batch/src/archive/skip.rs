@@ -3,6 +3,7 @@
 use anabranch_core::{Offset, OffsetRange, Partition, protocol::archive};
 use anabranch_process::{
     Warehouse,
+    archive::listing,
     catalog::{definitions, rows},
 };
 use anyhow::{Result, bail};
@@ -11,7 +12,6 @@ use tokio_postgres::Client;
 use super::{
     commit::{self, Committed},
     file::OpenFile,
-    listing,
 };
 
 /// What the archive has not got of a partition and Kafka, which begins at `first`, has no longer.

@@ -6,11 +6,9 @@ use anabranch_core::{
     Offset, OffsetRange, Partition,
     protocol::archive::{self, Fault},
 };
-use anabranch_process::{Warehouse, catalog::rows};
+use anabranch_process::{Warehouse, archive::listing, catalog::rows};
 use anyhow::Result;
 use tokio_postgres::Client;
-
-use super::listing;
 
 /// A fault of one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]

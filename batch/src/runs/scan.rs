@@ -16,6 +16,7 @@ use anabranch_core::{
 };
 use anabranch_process::{
     Warehouse,
+    archive::{footer, listing},
     catalog::{definitions::SourceDefinitions, rows},
     references,
     warehouse::WarehouseReader,
@@ -49,7 +50,7 @@ use super::{
     spill::{Collected, Collector, GROUPS_IN_MEMORY},
     window::{self, Window},
 };
-use crate::archive::{file, listing};
+use crate::archive::file;
 
 /// Rows folded at once: the more, the fewer groups are merged; the fewer, the less lies in memory.
 pub(super) const BATCH_ROWS: usize = 16_384;
@@ -218,7 +219,7 @@ impl Fold {
         let mut reader = WarehouseReader::open(&self.warehouse, &path).await?;
         let bytes_read = reader.size_bytes();
         let metadata = reader.metadata().await.with_context(|| format!("read {path}"))?;
-        let footer = file::footer(&path, &metadata)?;
+        let footer = footer::of(&path, &metadata)?;
         let offsets = clip.end.0.abs_diff(clip.start.0);
         if footer.lost {
             return Ok(Read { partition, offsets, records: 0, bytes_read, lost: Some(footer.range) });

@@ -7,11 +7,11 @@ use anabranch_core::{
     layout::{self, ArchiveName},
     protocol::archive,
 };
-use anabranch_process::Warehouse;
 use anyhow::Result;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::file::{self, Footer};
+use super::footer::{self, Footer};
+use crate::warehouse::Warehouse;
 
 /// Footers read at once.
 const FOOTERS_AT_ONCE: usize = 16;
@@ -38,7 +38,7 @@ pub async fn list(warehouse: &Warehouse, source: &str) -> Result<BTreeMap<Partit
 pub async fn archived_end(warehouse: &Warehouse, source: &str, partition: Partition) -> Result<Option<Offset>> {
     let mut names = list(warehouse, source).await?;
     let Some(last) = names.remove(&partition).and_then(|mut names| names.pop()) else { return Ok(None) };
-    let footer = file::read_footer(warehouse, &last.path(source)).await?;
+    let footer = footer::read(warehouse, &last.path(source)).await?;
     Ok(archive::archived_end(&[footer.range]))
 }
 
@@ -48,7 +48,7 @@ pub async fn archived_end(warehouse: &Warehouse, source: &str, partition: Partit
 /// When the warehouse fails or a file is not one of this program.
 pub async fn footers(warehouse: &Warehouse, source: &str, names: Vec<ArchiveName>) -> Result<Vec<(ArchiveName, Footer)>> {
     let read = |name: ArchiveName| async move {
-        let footer = file::read_footer(warehouse, &name.path(source)).await?;
+        let footer = footer::read(warehouse, &name.path(source)).await?;
         anyhow::Ok((name, footer))
     };
     stream::iter(names).map(read).buffered(FOOTERS_AT_ONCE).try_collect().await

@@ -7,7 +7,6 @@ use anabranch_core::{
     definition::{DECODE_ERROR, KAFKA_OFFSET, KAFKA_TIMESTAMP, KAFKA_VALUE, Source},
     layout::ArchiveName,
 };
-use anabranch_process::{Warehouse, warehouse::WarehouseReader};
 use anabranch_views::decode::{Decoder, RawRecord, Wanted};
 use anyhow::{Context, Result};
 use arrow::{
@@ -17,7 +16,11 @@ use arrow::{
 use futures::TryStreamExt;
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 
-use super::{file, listing};
+use super::{footer, listing};
+use crate::{
+    catalog::rows::PartitionState,
+    warehouse::{Warehouse, WarehouseReader},
+};
 
 /// A record that was rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,17 +37,38 @@ pub struct Rejected {
     pub value: Option<Vec<u8>>,
 }
 
-/// The newest rejected records whose reason contains `reason`, of one partition or all, the newest file first; at most
-/// `limit`.
+/// Which ones are looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Search<'a> {
+    /// Those whose reason contains this.
+    pub reason: Option<&'a str>,
+    /// Those of this partition.
+    pub partition: Option<i32>,
+    /// So many at most.
+    pub limit: usize,
+    /// In so many files at most, the newest ones.
+    pub files: usize,
+}
+
+/// Offsets that speed has read and the archive has not yet.
+#[must_use]
+pub fn unarchived(partitions: &[PartitionState]) -> i64 {
+    partitions.iter().map(|state| (state.row.next_offset.0 - state.archived_to.0).max(0)).sum()
+}
+
+/// The rejected records, the newest file of each partition first, and whether no file was left out.
 ///
 /// # Errors
 /// When the warehouse fails, or a file is not one of this program.
-pub async fn rejected(warehouse: &Warehouse, source: &Source, reason: Option<&str>, partition: Option<i32>, limit: usize) -> Result<Vec<Rejected>> {
-    let mut names: Vec<ArchiveName> = listing::list(warehouse, &source.name).await?.into_values().flatten().collect();
-    names.retain(|name| partition.is_none_or(|wanted| name.partition.0 == wanted));
-    names.sort_by_key(|name| std::cmp::Reverse(name.start));
+pub async fn rejected(warehouse: &Warehouse, source: &Source, search: Search<'_>) -> Result<(Vec<Rejected>, bool)> {
+    let Search { reason, partition, limit, files } = search;
+    let listed = listing::list(warehouse, &source.name).await?.into_iter().filter(|(of, _)| partition.is_none_or(|wanted| of.0 == wanted));
+    // The newest of each partition, then the ones before.
+    let mut names: Vec<(usize, ArchiveName)> = listed.flat_map(|(_, names)| names.into_iter().rev().enumerate()).collect();
+    names.sort_by_key(|(age, _)| *age);
     let mut found = Vec::new();
-    for name in names {
+    let complete = names.len() <= files;
+    for (_, name) in names.into_iter().take(files) {
         if found.len() >= limit {
             break;
         }
@@ -55,12 +79,12 @@ pub async fn rejected(warehouse: &Warehouse, source: &Source, reason: Option<&st
         found.append(&mut of_file);
     }
     found.truncate(limit);
-    Ok(found)
+    Ok((found, complete))
 }
 
 async fn in_file(warehouse: &Warehouse, source: &Source, path: &str, partition: Partition) -> Result<Vec<Rejected>> {
     let mut reader = WarehouseReader::open(warehouse, path).await?;
-    let footer = file::footer(path, &reader.metadata().await?)?;
+    let footer = footer::of(path, &reader.metadata().await?)?;
     let same_columns = footer.columns == source.columns_fingerprint();
     let builder = ParquetRecordBatchStreamBuilder::new(reader).await?;
     let metadata = builder.metadata().clone();
