@@ -7,16 +7,18 @@
 //! | [`live`] | live rows: upserts and reads |
 //! | [`published`] | views that SQL reads in PostgreSQL |
 //! | [`rows`] | the rows that the protocol decides on |
+//! | `tls.rs` | safe connections |
 //!
 //! All tables lie in the schema `anabranch`. One order of locks everywhere: source → partitions, ascending → epoch →
 //! live rows.
 
-use std::{future::Future, str::FromStr, time::Duration};
+use std::{fmt, future::Future, str::FromStr, time::Duration};
 
 use anyhow::{Context, Result};
+use postgres_openssl::{MakeTlsConnector, TlsStream};
 use refinery::error::Kind;
 use tokio::time::timeout;
-use tokio_postgres::{Client, Config, NoTls, config::Host};
+use tokio_postgres::{Client, Config, Connection, Socket, config::Host};
 use tracing::error;
 
 use crate::{
@@ -29,6 +31,7 @@ pub mod definitions;
 pub mod live;
 pub mod published;
 pub mod rows;
+mod tls;
 
 /// A server that does not accept a connection within this time counts as not there.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -55,9 +58,16 @@ where
 }
 
 /// The place of the catalog; connections are made from it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Catalog {
     config: Config,
+    tls: MakeTlsConnector,
+}
+
+impl fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Catalog").field("address", &self.address()).finish_non_exhaustive()
+    }
 }
 
 impl Catalog {
@@ -66,12 +76,13 @@ impl Catalog {
     /// # Errors
     /// When the address cannot be read.
     pub fn at(url: &str) -> Result<Self> {
-        let mut config = Config::from_str(url).map_err(|error| Refused(format!("setting postgres.url: {error}")))?;
+        let (url, tls) = tls::secured(url)?;
+        let mut config = Config::from_str(&url).map_err(|error| Refused(format!("setting postgres.url: {error}")))?;
         // A process that hangs, or that nothing is heard of any more, must not keep the locks of a transaction that it began.
         let options = "-c search_path=anabranch -c timezone=UTC -c idle_in_transaction_session_timeout=10s";
         config.connect_timeout(CONNECT_LIMIT).options(options).application_name("anabranch");
         config.keepalives_idle(Duration::from_secs(10)).tcp_user_timeout(Duration::from_secs(30));
-        Ok(Self { config })
+        Ok(Self { config, tls })
     }
 
     /// Host, port and database, without secrets.
@@ -86,10 +97,13 @@ impl Catalog {
         format!("{host}:{port}/{}", self.config.get_dbname().unwrap_or("anabranch"))
     }
 
-    /// The settings of a connection, for a caller that drives it itself.
-    #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.config
+    /// A new connection, for a caller that drives it itself.
+    ///
+    /// # Errors
+    /// [`Unreachable`].
+    pub async fn open(&self) -> Result<(Client, Connection<Socket, TlsStream<Socket>>), Unreachable> {
+        let unreachable = |cause: tokio_postgres::Error| Unreachable { service: "PostgreSQL", address: self.address(), cause: cause.into() };
+        self.config.connect(self.tls.clone()).await.map_err(unreachable)
     }
 
     /// A new connection.
@@ -97,8 +111,7 @@ impl Catalog {
     /// # Errors
     /// [`Unreachable`].
     pub async fn connect(&self) -> Result<Client> {
-        let unreachable = |cause: tokio_postgres::Error| Unreachable { service: "PostgreSQL", address: self.address(), cause: cause.into() };
-        let (client, connection) = self.config.connect(NoTls).await.map_err(unreachable)?;
+        let (client, connection) = self.open().await?;
         tokio::spawn(async move {
             // The client's next call fails and says so; here only what no call would show.
             if let Err(error) = connection.await {

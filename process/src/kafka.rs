@@ -18,9 +18,8 @@ use anyhow::{Context as _, Result, anyhow};
 use rdkafka::{
     ClientConfig, ClientContext, Message as _, TopicPartitionList,
     admin::{AdminClient, AdminOptions, ResourceSpecifier},
-    client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
-    error::{KafkaError, RDKafkaErrorCode},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::BorrowedMessage,
     statistics::Statistics,
     types::RDKafkaRespErr,
@@ -45,6 +44,9 @@ const POLL_LIMIT: Duration = Duration::from_millis(100);
 
 /// Items between two looks at the clock, which costs about as much as a column.
 const CLOCK_ITEMS: u32 = 64;
+
+/// Events that may wait before the one that says why a broker was not reached.
+const EVENTS_HEARD: usize = 64;
 
 /// A restarted worker with the same instance id gets its partitions back at once; others after this time.
 const SESSION_TIMEOUT_MS: &str = "10000";
@@ -113,7 +115,11 @@ impl ClientContext for Events {
     fn error(&self, error: KafkaError, reason: &str) {
         // Brokers come and go; librdkafka reconnects by itself. A failure that matters shows in the next call.
         tracing::debug!(%error, reason, "kafka client");
-        reason.clone_into(&mut self.reason.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut said = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        // That all brokers are away says less than why.
+        if said.is_empty() || error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            reason.clone_into(&mut said);
+        }
     }
 
     fn stats(&self, statistics: Statistics) {
@@ -179,8 +185,19 @@ pub fn client_config(settings: &Kafka) -> Result<ClientConfig, Refused> {
     }
 }
 
-fn unreachable(settings: &Kafka, cause: impl Into<anyhow::Error>) -> Unreachable {
-    Unreachable { service: "Kafka", address: settings.brokers.clone(), cause: cause.into() }
+/// A client that cannot be made has a wrong property: a file without authorities, an unknown mechanism.
+fn made<T>(created: KafkaResult<T>) -> Result<T> {
+    created.map_err(|error| match error {
+        KafkaError::ClientCreation(message) => Refused(format!("setting kafka.client: {message}")).into(),
+        other => anyhow::Error::from(other).context("make a Kafka client"),
+    })
+}
+
+/// With what librdkafka said last of its connections: a password, an authority, nobody there.
+fn unreachable(settings: &Kafka, events: &Events, cause: impl Into<anyhow::Error>) -> Unreachable {
+    let reason = events.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let cause = cause.into();
+    Unreachable { service: "Kafka", address: settings.brokers.clone(), cause: if reason.is_empty() { cause } else { cause.context(reason) } }
 }
 
 /// Makes sure that `topic` exists and keeps every record.
@@ -188,9 +205,10 @@ fn unreachable(settings: &Kafka, cause: impl Into<anyhow::Error>) -> Unreachable
 /// # Errors
 /// [`Unreachable`]; [`Refused`] for a missing or a compacted topic: two readers must see the same records.
 pub async fn check_topic(settings: &Kafka, topic: &str) -> Result<()> {
-    let admin: AdminClient<DefaultClientContext> = client_config(settings)?.create().context("make a Kafka client")?;
+    let admin: AdminClient<Events> = made(client_config(settings)?.create_with_context(Events::default()))?;
+    let unreachable = |cause: anyhow::Error| unreachable(settings, admin.inner().context(), cause);
     let options = AdminOptions::new().request_timeout(Some(CALL_LIMIT)).operation_timeout(Some(CALL_LIMIT));
-    let results = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await.map_err(|error| unreachable(settings, error))?;
+    let results = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await.map_err(|error| unreachable(error.into()))?;
     match results.into_iter().next() {
         Some(Ok(resource)) => match resource.get("cleanup.policy").and_then(|entry| entry.value.as_deref()) {
             Some(policy) if policy.contains("compact") => Err(Refused(format!(
@@ -200,7 +218,7 @@ pub async fn check_topic(settings: &Kafka, topic: &str) -> Result<()> {
             _ => Ok(()),
         },
         Some(Err(RDKafkaErrorCode::UnknownTopicOrPartition)) => Err(Refused(format!("topic \"{topic}\" does not exist on {}", settings.brokers)).into()),
-        other => Err(unreachable(settings, anyhow!("describe topic {topic}: {other:?}")).into()),
+        other => Err(unreachable(anyhow!("describe topic {topic}: {other:?}")).into()),
     }
 }
 
@@ -209,11 +227,17 @@ pub async fn check_topic(settings: &Kafka, topic: &str) -> Result<()> {
 /// # Errors
 /// [`Unreachable`].
 pub fn watermarks(settings: &Kafka, topic: &str) -> Result<BTreeMap<Partition, OffsetRange>> {
-    let consumer: BaseConsumer = client_config(settings)?.set("isolation.level", "read_committed").create().context("make a Kafka client")?;
-    let metadata = consumer.fetch_metadata(Some(topic), CALL_LIMIT).map_err(|error| unreachable(settings, error))?;
+    let mut config = client_config(settings)?;
+    let consumer: BaseConsumer<Events> = made(config.set("isolation.level", "read_committed").create_with_context(Events::default()))?;
+    let unreachable = |cause: KafkaError| {
+        // What was said of connections waits to be heard, among other events.
+        (0..EVENTS_HEARD).for_each(|_| drop(consumer.poll(Duration::ZERO)));
+        unreachable(settings, consumer.context(), cause)
+    };
+    let metadata = consumer.fetch_metadata(Some(topic), CALL_LIMIT).map_err(unreachable)?;
     let mut ranges = BTreeMap::new();
     for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
-        let (low, high) = consumer.fetch_watermarks(topic, partition.id(), CALL_LIMIT).map_err(|error| unreachable(settings, error))?;
+        let (low, high) = consumer.fetch_watermarks(topic, partition.id(), CALL_LIMIT).map_err(unreachable)?;
         ranges.insert(Partition(partition.id()), OffsetRange { start: Offset(low), end: Offset(high) });
     }
     Ok(ranges)
@@ -230,7 +254,8 @@ impl GroupConsumer {
         // Two workers of one source on one host need names of their own.
         let instance = settings.client.get("group.instance.id").cloned().unwrap_or_else(host);
         let group = group_name(layer, source, incarnation);
-        let consumer: BaseConsumer<Events> = client_config(settings)?
+        let mut config = client_config(settings)?;
+        config
             .set("group.id", &group)
             .set("group.instance.id", format!("{instance}-{layer}-{source}"))
             .set("partition.assignment.strategy", "cooperative-sticky")
@@ -248,9 +273,8 @@ impl GroupConsumer {
             // A partition whose queue was full is fetched again soon after, not a second later: else the reader waits for it.
             .set("fetch.queue.backoff.ms", "20")
             // The ends of the partitions, without a request of our own.
-            .set("statistics.interval.ms", "1000")
-            .create_with_context(Events::default())
-            .context("make a Kafka consumer")?;
+            .set("statistics.interval.ms", "1000");
+        let consumer: BaseConsumer<Events> = made(config.create_with_context(Events::default()))?;
         consumer.subscribe(&[topic]).with_context(|| format!("subscribe to topic {topic}"))?;
         Ok(Self { consumer, group, topic: topic.to_owned(), orphans: Orphans::default(), since_clock: Cell::new(0) })
     }

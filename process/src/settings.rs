@@ -44,7 +44,8 @@ pub struct Settings {
 pub struct Kafka {
     /// Bootstrap servers, `host:port` with commas between.
     pub brokers: String,
-    /// Further librdkafka properties, passed through, as in `"security.protocol" = "SSL"`. `"group.instance.id"` replaces the host's name where two workers
+    /// Further librdkafka properties, passed through, as in `"security.protocol" = "SASL_SSL"`; with `_` for `.` as variables:
+    /// `ANABRANCH_KAFKA__CLIENT__SASL_PASSWORD_FILE`. `"group.instance.id"` replaces the host's name where two workers
     /// of one source run on one host.
     pub client: BTreeMap<String, String>,
 }
@@ -124,6 +125,9 @@ pub struct Serving {
     pub queries_at_once: usize,
     /// Seconds after which a query is given up.
     pub query_seconds: u64,
+    /// Bytes of parts up to which a view is held in memory, where it takes about as much; of a larger one they lie in nameless temporary
+    /// files (`TMPDIR`), and each query reads the days and columns that it needs.
+    pub memory_bytes: u64,
     /// Groups that one query may hold while it is computed; each takes about 1 kB.
     pub groups: usize,
     /// Bytes of rows of answers that are kept for who asks the same while nothing changed.
@@ -184,7 +188,14 @@ impl Default for Batch {
 
 impl Default for Serving {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8080".to_owned(), queries_at_once: 8, query_seconds: 30, groups: 1_000_000, cache_bytes: 64 * 1024 * 1024 }
+        Self {
+            listen: "127.0.0.1:8080".to_owned(),
+            queries_at_once: 8,
+            query_seconds: 30,
+            memory_bytes: 1024 * 1024 * 1024,
+            groups: 1_000_000,
+            cache_bytes: 64 * 1024 * 1024,
+        }
     }
 }
 
@@ -212,12 +223,15 @@ impl Settings {
             let value = std::fs::read_to_string(&path).map_err(|error| Refused(format!("ANABRANCH_{}: file {path}: {error}", key.as_str().to_uppercase())))?;
             files = files.merge((name, value.trim_end()));
         }
-        Figment::from(Serialized::defaults(Self::default()))
+        let mut settings: Self = Figment::from(Serialized::defaults(Self::default()))
             .merge(Toml::string(&text))
             .merge(environment.clone().filter(|key| in_file(key.as_str()).is_none()).split("__"))
             .merge(files)
             .extract()
-            .map_err(|error| Refused(format!("settings from the environment: {error} (for key ANABRANCH_{})", error.path.join("__").to_uppercase())))
+            .map_err(|error| Refused(format!("settings from the environment: {error} (for key ANABRANCH_{})", error.path.join("__").to_uppercase())))?;
+        // The name of a variable has no points, the name of a property no underscores.
+        settings.kafka.client = settings.kafka.client.into_iter().map(|(property, value)| (property.replace('_', "."), value)).collect();
+        Ok(settings)
     }
 }
 
