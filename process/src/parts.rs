@@ -12,11 +12,18 @@ use anabranch_views::{Columns, Row, table};
 use anyhow::{Context, Result};
 use arrow::array::RecordBatch;
 use futures::TryStreamExt;
-use parquet::arrow::{ParquetRecordBatchStreamBuilder, arrow_reader::ArrowReaderOptions};
+use parquet::{
+    arrow::{ParquetRecordBatchStreamBuilder, arrow_reader::ArrowReaderOptions},
+    file::metadata::ParquetMetaData,
+};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::warehouse::{Warehouse, WarehouseReader};
+
+mod local;
+
+pub use local::LocalPart;
 
 /// A published result: which parts it is made of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,7 +93,7 @@ pub async fn read_part(warehouse: &Warehouse, view: &View, part: &Part) -> Resul
 /// As [`read_part`].
 pub async fn read_columns(warehouse: &Warehouse, view: &View, part: &Part) -> Result<Columns> {
     let batches = read_batches(warehouse, view, part).await?;
-    Columns::of_batches(view, &batches).with_context(|| format!("read part {}", part.path))
+    Columns::of_batches(view, &batches, None).with_context(|| format!("read part {}", part.path))
 }
 
 async fn read_batches(warehouse: &Warehouse, view: &View, part: &Part) -> Result<Vec<RecordBatch>> {
@@ -94,8 +101,13 @@ async fn read_batches(warehouse: &Warehouse, view: &View, part: &Part) -> Result
     let reader = WarehouseReader::open(warehouse, &part.path).await.with_context(context)?;
     let options = ArrowReaderOptions::new().with_schema(table::schema(&table::columns(view)));
     let builder = ParquetRecordBatchStreamBuilder::new_with_options(reader, options).await.with_context(context)?;
-    let values = builder.metadata().file_metadata().key_value_metadata().cloned().unwrap_or_default();
-    let found = values.iter().find(|entry| entry.key == "anabranch.format").and_then(|entry| entry.value.clone()).unwrap_or_default();
-    format::check(&format!("part {}", part.path), found.parse().with_context(context)?, format::PART)?;
+    check_format(&part.path, builder.metadata())?;
     builder.build().with_context(context)?.try_collect().await.with_context(context)
+}
+
+fn check_format(path: &str, metadata: &ParquetMetaData) -> Result<()> {
+    let values = metadata.file_metadata().key_value_metadata();
+    let found = values.into_iter().flatten().find(|entry| entry.key == "anabranch.format").and_then(|entry| entry.value.clone()).unwrap_or_default();
+    format::check(&format!("part {path}"), found.parse().with_context(|| format!("read part {path}"))?, format::PART)?;
+    Ok(())
 }

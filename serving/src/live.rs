@@ -60,6 +60,11 @@ impl Level {
         self.hashes.len() - self.dead.count
     }
 
+    /// How many of them have buckets that begin at or before this time.
+    pub(crate) fn until(&self, micros: i64) -> usize {
+        self.columns.between((i64::MIN, micros)).filter(|row| !self.dead.contains(*row)).count()
+    }
+
     fn rows(&self, view: &View) -> Result<Vec<(GroupHash, Row)>, TableError> {
         let alive = self.hashes.iter().enumerate().filter(|(row, _)| !self.dead.contains(*row));
         alive.map(|(row, hash)| Ok((*hash, self.columns.row(view, row)?))).collect()
@@ -93,6 +98,15 @@ impl Live {
         while let Some(last) = self.levels.pop_if(|last| last.alive() <= rows.len() || last.alive() * 2 < last.hashes.len()) {
             rows.extend(last.rows(view)?);
         }
+        self.push(view, rows)
+    }
+
+    /// Adds groups that it does not have yet.
+    pub(crate) fn append(&mut self, view: &View, rows: Vec<Row>) -> Result<(), TableError> {
+        self.push(view, rows.into_iter().map(|row| (GroupHash::of(&row.key), row)).collect())
+    }
+
+    fn push(&mut self, view: &View, rows: Vec<(GroupHash, Row)>) -> Result<(), TableError> {
         let level = Level::of(view, rows)?;
         let place = self.levels.len();
         self.places.extend(level.hashes.iter().enumerate().map(|(row, hash)| (*hash, (place, row))));
@@ -123,7 +137,7 @@ mod tests {
     #[test]
     fn the_newest_state_of_each_group_counts_and_levels_stay_few() {
         let view = view();
-        let (mut live, mut expected) = (Live::default(), HashMap::new());
+        let (mut live, mut expected, mut hours) = (Live::default(), HashMap::new(), HashMap::new());
         let mut random = 7_u64;
         for flush in 0..500_i64 {
             let mut rows = Vec::new();
@@ -134,6 +148,7 @@ mod tests {
                 let key = vec![bucket, Value::Text(format!("name {name}"))];
                 rows.push(Row { key: key.clone(), states: vec![State::Count(flush)] });
                 expected.insert(GroupHash::of(&key), flush);
+                hours.insert(GroupHash::of(&key), hour);
             }
             live.replace(&view, rows).unwrap();
         }
@@ -146,6 +161,9 @@ mod tests {
             }
         }
         assert_eq!(found, expected);
+        // Those of hour 0 have none.
+        let until: usize = live.levels().iter().map(|level| level.until(7 * 3_600_000_000)).sum();
+        assert_eq!(until, hours.values().filter(|hour| (1..=7).contains(*hour)).count());
         assert!(live.levels.len() < 12, "{} levels", live.levels.len());
     }
 }

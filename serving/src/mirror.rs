@@ -36,7 +36,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
 };
-use tokio_postgres::{AsyncMessage, Client, NoTls};
+use tokio_postgres::{AsyncMessage, Client};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -45,7 +45,7 @@ use crate::{
     live::Live,
     older::Older,
     snapshot::{self, Changes, Identity, Seen, Snapshot, SourceSnapshot},
-    version::{self, Version},
+    version::{Loader, Version},
 };
 
 /// Notifications come once per flush; more often than this nobody can see a difference.
@@ -73,7 +73,7 @@ struct Published {
 
 struct Shared {
     catalog: Catalog,
-    warehouse: Warehouse,
+    loader: Loader,
     published: RwLock<Published>,
     older: Older,
     notified: Notify,
@@ -100,7 +100,7 @@ impl Mirror {
     pub fn new(settings: &Settings) -> Result<Self> {
         let shared = Shared {
             catalog: Catalog::at(&settings.postgres.url)?,
-            warehouse: Warehouse::at(&settings.warehouse.url)?,
+            loader: Loader { warehouse: Warehouse::at(&settings.warehouse.url)?, memory_bytes: settings.serving.memory_bytes },
             published: RwLock::default(),
             older: Older::default(),
             notified: Notify::new(),
@@ -144,7 +144,7 @@ impl Mirror {
             Some(ViewState::Ready(answerable)) => answerable.version.clone(),
             _ => None,
         };
-        self.shared.older.get(&self.shared.catalog, &self.shared.warehouse, view, current.as_deref(), run).await
+        self.shared.older.get(&self.shared.catalog, &self.shared.loader, view, current.as_deref(), run).await
     }
 
     /// Counts up with every refresh that published something.
@@ -192,12 +192,7 @@ impl Mirror {
 
     /// A connection whose notifications wake the refresh.
     async fn listen(&self) -> Result<Client> {
-        let unreachable = |cause: tokio_postgres::Error| anabranch_process::failure::Unreachable {
-            service: "PostgreSQL",
-            address: self.shared.catalog.address(),
-            cause: cause.into(),
-        };
-        let (client, mut connection) = self.shared.catalog.config().connect(NoTls).await.map_err(unreachable)?;
+        let (client, mut connection) = self.shared.catalog.open().await?;
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
             let mut messages = stream::poll_fn(move |context| connection.poll_message(context));
@@ -235,7 +230,7 @@ impl Mirror {
         }
         state.take(snapshot)?;
         state.collect_versions();
-        state.start_loading(&self.shared.warehouse);
+        state.start_loading(&self.shared.loader);
         let views = state.views();
         let mut published = self.shared.published.write().unwrap_or_else(PoisonError::into_inner);
         published.ready = state.loading.is_empty() || published.ready;
@@ -302,13 +297,13 @@ impl State {
             for (epoch, changes) in std::mem::take(&mut source.changes) {
                 let live = self.live.entry(epoch).or_insert_with(|| LiveEpoch { flush: 0, views: BTreeMap::new() });
                 live.flush = epochs.get(&epoch).copied().unwrap_or_default();
-                let (changed, anew) = match changes {
-                    Changes::All(all) => (all, true),
-                    Changes::Some(changed) => (changed, false),
+                let changed = match changes {
+                    Changes::All(all) => {
+                        live.views = all.into_iter().collect();
+                        continue;
+                    }
+                    Changes::Some(changed) => changed,
                 };
-                if anew {
-                    live.views.clear();
-                }
                 for (fingerprint, rows) in changed {
                     if let Some(view) = source.definitions.definitions.get(&fingerprint) {
                         // States are absolute: the newest replaces what was there.
@@ -333,7 +328,7 @@ impl State {
     }
 
     /// Loads new versions beside everything else; the loaded ones serve until then.
-    fn start_loading(&mut self, warehouse: &Warehouse) {
+    fn start_loading(&mut self, loader: &Loader) {
         let mut wanted = Vec::new();
         for (row, view) in self.version_rows() {
             let loaded = self.versions.get(&row.fingerprint);
@@ -342,10 +337,10 @@ impl State {
             }
         }
         for (row, view, old) in wanted {
-            let warehouse = warehouse.clone();
+            let loader = loader.clone();
             self.loading.insert(row.fingerprint.clone(), row.run);
             self.tasks.spawn(async move {
-                let loaded = version::load(&warehouse, &view, &row, old.as_deref()).await;
+                let loaded = loader.load(&view, &row, old.as_deref()).await;
                 (row.fingerprint, row.run, loaded)
             });
         }

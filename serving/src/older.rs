@@ -9,12 +9,12 @@ use anabranch_core::{
     definition::{Fingerprint, View},
     protocol::RunId,
 };
-use anabranch_process::{Catalog, Warehouse, catalog::rows, clock};
+use anabranch_process::{Catalog, catalog::rows, clock};
 use anyhow::Result;
 
 use crate::{
     answerable::Answerable,
-    version::{self, Version},
+    version::{Loader, Version},
 };
 
 /// Each may be as large as the current one; parts that they share are loaded once.
@@ -31,7 +31,7 @@ impl Older {
     pub(crate) async fn get(
         &self,
         catalog: &Catalog,
-        warehouse: &Warehouse,
+        loader: &Loader,
         view: &Arc<View>,
         current: Option<&Version>,
         run: RunId,
@@ -47,7 +47,7 @@ impl Older {
         let Some(row) = rows.iter().find(|row| row.run == run) else {
             return Ok(Err(rows.iter().map(|row| row.run).collect()));
         };
-        let version = version::load(warehouse, view, row, current).await?;
+        let version = loader.load(view, row, current).await?;
         let lost = rows::lost(&client, &view.source.name).await?;
         let older = Arc::new(Answerable::of_version(Arc::clone(view), Arc::new(version), row.age_ms, lost, clock::now_ms()));
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,6 +7,8 @@ use axum::{
 };
 use serde_json::{Map, Value as Json_, json};
 
+use crate::answerable::Unreadable;
+
 /// What went wrong, for the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -40,6 +42,12 @@ impl Problem {
     pub fn with(mut self, name: &str, value: Json_) -> Self {
         self.more.insert(name.to_owned(), value);
         self
+    }
+}
+
+impl From<Unreadable> for Problem {
+    fn from(error: Unreadable) -> Self {
+        Self::unavailable("unreadable", error.to_string())
     }
 }
 

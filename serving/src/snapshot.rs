@@ -1,6 +1,6 @@
 //! What PostgreSQL says, in one REPEATABLE READ snapshot.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, pin::pin, sync::Arc};
 
 use anabranch_core::{
     OffsetRange, Partition,
@@ -19,8 +19,14 @@ use anabranch_process::catalog::{
 use anabranch_views::{Row, table};
 use anyhow::{Context, Result, bail};
 use arrow::ipc::reader::StreamReader;
+use futures::{TryStreamExt, stream::TryChunksError};
 use tokio_postgres::{Client, GenericClient, IsolationLevel, Transaction};
 use uuid::Uuid;
+
+use crate::live::Live;
+
+/// Live rows that are held as rows while they are read.
+const READ_ROWS: usize = 65_536;
 
 /// The database that was read: another one, or an older copy of it, must not continue a mirror.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +55,7 @@ pub(crate) enum Changes {
     /// These groups have these absolute states now.
     Some(Vec<(Fingerprint, Vec<Row>)>),
     /// These are all its groups.
-    All(Vec<(Fingerprint, Vec<Row>)>),
+    All(Vec<(Fingerprint, Live)>),
 }
 
 #[derive(Debug)]
@@ -137,11 +143,21 @@ async fn changes_of(transaction: &Transaction<'_>, epoch: &Epoch, views: &[Arc<V
         Follow::Reread => {
             let mut all = Vec::new();
             for view in views {
-                all.push((view.fingerprint.clone(), live::read(transaction, view, epoch.id).await?));
+                all.push((view.fingerprint.clone(), read_live(transaction, view, epoch.id).await?));
             }
             Ok(Some(Changes::All(all)))
         }
     }
+}
+
+/// All live rows of an epoch; never all at once as rows, which take a hundred times the memory.
+async fn read_live(transaction: &Transaction<'_>, view: &View, epoch: EpochId) -> Result<Live> {
+    let mut live = Live::default();
+    let mut chunks = pin!(live::stream(transaction, view, epoch).await?.try_chunks(READ_ROWS));
+    while let Some(rows) = chunks.try_next().await.map_err(|TryChunksError(_, error)| error)? {
+        live.append(view, rows)?;
+    }
+    Ok(live)
 }
 
 fn decode(view: &View, message: &[u8]) -> Result<Vec<Row>> {

@@ -6,13 +6,17 @@ use anabranch_core::{Coverage, OffsetRange, Partition};
 use anabranch_process::{
     Catalog,
     catalog::{definitions, rows},
+    clock,
 };
-use anabranch_views::{State, Value, table::TableError};
+use anabranch_views::{State, Value};
 use anyhow::Result;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{answerable::ViewState, mirror::Mirror};
+use crate::{
+    answerable::{Unreadable, ViewState},
+    mirror::Mirror,
+};
 
 /// All sources.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -105,6 +109,8 @@ pub struct ViewStatus {
     pub version_groups: usize,
     /// Live groups above it.
     pub live_groups: usize,
+    /// Live groups whose buckets began longer ago than an hour, a day, a week: records that came late, since the version.
+    pub late_groups: BTreeMap<&'static str, usize>,
     /// How old the version is, milliseconds.
     pub version_age_ms: Option<i64>,
     /// Why the newest run could not build it.
@@ -124,7 +130,7 @@ pub struct RunStatus {
     pub started_at: String,
     /// How long it took, while it is going on: so far.
     pub seconds: f64,
-    /// `done`, `drift` or `failed`; nothing while it is going on.
+    /// `done`, `drift`, `failed`, or `skipped` where nothing of the topic was read yet; nothing while it is going on.
     pub outcome: Option<String>,
     /// Records read.
     pub records: i64,
@@ -211,6 +217,7 @@ fn view(name: &str, state: Option<&ViewState>, failure: Option<&(Option<String>,
         offsets: Coverage::default(),
         version_groups: 0,
         live_groups: 0,
+        late_groups: BTreeMap::new(),
         version_age_ms: None,
         failure,
         left_out,
@@ -224,12 +231,13 @@ fn view(name: &str, state: Option<&ViewState>, failure: Option<&(Option<String>,
         offsets: answerable.offsets.clone(),
         version_groups,
         live_groups,
+        late_groups: answerable.late_groups(clock::now_ms()),
         version_age_ms: answerable.version_age_ms,
         ..empty
     }
 }
 
-pub(crate) fn rejected(state: Option<&ViewState>) -> Result<BTreeMap<String, i64>, TableError> {
+pub(crate) fn rejected(state: Option<&ViewState>) -> Result<BTreeMap<String, i64>, Unreadable> {
     let mut counts = BTreeMap::new();
     let Some(ViewState::Ready(answerable)) = state else { return Ok(counts) };
     for row in answerable.rows()? {

@@ -13,6 +13,7 @@ use anabranch_views::{
 };
 use anyhow::{Context, Result};
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use futures::{Stream, StreamExt, TryStreamExt};
 use tokio_postgres::{GenericClient, types::ToSql};
 
 use super::definitions::{live_table, quoted, sql_type};
@@ -154,15 +155,23 @@ pub async fn count(client: &impl GenericClient, fingerprint: &Fingerprint, epoch
 /// # Errors
 /// When PostgreSQL does not answer, or a row is not one of the view's.
 pub async fn read(client: &impl GenericClient, view: &View, epoch: EpochId) -> Result<Vec<Row>> {
+    stream(client, view, epoch).await?.try_collect().await
+}
+
+/// The same, one by one as they come: there may be millions.
+///
+/// # Errors
+/// As [`read`].
+pub async fn stream<'a>(client: &impl GenericClient, view: &'a View, epoch: EpochId) -> Result<impl Stream<Item = Result<Row>> + 'a> {
     let columns = table::columns(view);
     let selected: Vec<String> = columns.iter().map(|column| format!("{}::{}", quoted(&column.name), wire_type(column.column_type))).collect();
     let sql = format!("SELECT {} FROM {} WHERE _epoch = $1", selected.join(", "), live_table(&view.fingerprint));
-    let mut rows = Vec::new();
-    for row in client.query(&sql, &[&epoch.0]).await? {
+    let rows = client.query_raw(&sql, [epoch.0]).await?;
+    Ok(rows.map(move |row| {
+        let row = row?;
         let cells = columns.iter().enumerate().map(|(index, column)| cell(&row, index, column.column_type)).collect::<Result<Vec<_>>>()?;
-        rows.push(table::row(view, cells).with_context(|| format!("read live rows of view {}", view.name))?);
-    }
-    Ok(rows)
+        table::row(view, cells).with_context(|| format!("read live rows of view {}", view.name))
+    }))
 }
 
 fn cell(row: &tokio_postgres::Row, index: usize, column_type: ColumnType) -> Result<Value> {
