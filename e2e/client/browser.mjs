@@ -161,6 +161,8 @@ const commands = {
   },
   async picture({ name, width, height }) {
     if (width) await page.setViewportSize({ width, height });
+    // A header that sticks would lie over the middle.
+    await page.evaluate(() => scrollTo(0, 0));
     await page.waitForTimeout(900);
     await page.screenshot({ path: `${pictures}/${name}.png`, fullPage: true });
     const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
@@ -171,6 +173,15 @@ const commands = {
       const said = await page.locator("main").innerText();
       assert.ok(said.includes(contains), said.slice(0, 600));
       return {};
+    });
+  },
+  /** Opens the newest rejected records of the first source. */
+  async samples() {
+    await page.locator("details.samples summary").first().click();
+    return eventually("no rejected record is shown", async () => {
+      const rows = await page.locator("details.samples").first().locator("tbody tr").allInnerTexts();
+      assert.ok(rows.length > 0);
+      return { rows };
     });
   },
   async complaints() {

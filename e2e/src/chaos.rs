@@ -166,9 +166,9 @@ impl Chaos {
     async fn becomes_fresh(&mut self) -> Result<()> {
         let began = Instant::now();
         let ends = self.scene.ends().await?;
-        self.scene.fresh(serving(&self.running)?, &ends, QUIET_LIMIT).await?;
-        let took = began.elapsed();
-        println!("          quiet: right and fresh after {:.1} s", took.as_secs_f64());
+        let took = self.scene.fresh(serving(&self.running)?, &ends, QUIET_LIMIT).await?;
+        // The longer the topic, the longer one core recounts it.
+        println!("          quiet: fresh after {:.1} s, recounted and right after {:.1} s", took.as_secs_f64(), began.elapsed().as_secs_f64());
         self.summary.slowest = self.summary.slowest.max(took);
         Ok(())
     }

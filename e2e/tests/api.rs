@@ -61,7 +61,11 @@ fn sum(rows: &[Json], measure: &str) -> f64 {
 async fn every_way_to_ask_gives_what_the_recount_computes() -> Result<()> {
     let mut scene = Scene::new("asked", "800").await?;
     let running = scene.begin().await?;
+    // The same views without memory for their versions.
+    scene.stage.set("ANABRANCH_SERVING__MEMORY_BYTES", "0");
+    let from_files = scene.stage.start(&["serve"])?;
     follow(&mut scene, &running).await?;
+    scene.fresh_from_now(&from_files).await?;
     // Everything stands still, and every cell was recounted at the topic's ends.
     scene.finish(serving(&running)?).await?;
     let process = serving(&running)?;
@@ -71,7 +75,53 @@ async fn every_way_to_ask_gives_what_the_recount_computes() -> Result<()> {
     ensure!(all.len() > 100, "{} rows", all.len());
     vocabulary(process, &all).await?;
     each_format(&scene, process, &all_query, &all).await?;
-    several(process, &all).await
+    several(process, &all).await?;
+    the_same(process, &from_files, &all_query).await?;
+    rejected(&scene, process).await
+}
+
+/// A view over its budget answers out of local files what it answers out of memory.
+async fn the_same(process: &Process, from_files: &Process, all: &Json) -> Result<()> {
+    let of_time = |range: &str| json!({"dimension": "status_by_city.minute", "granularity": "hour", "dateRange": range});
+    let queries = [
+        all.clone(),
+        json!({"measures": [MEASURES[2]], "dimensions": [KEYS[1]]}),
+        json!({"dimensions": [KEYS[2]]}),
+        json!({"measures": [MEASURES[0]], "timeDimensions": [of_time("last 2 hours")]}),
+        json!({"measures": [MEASURES[1]], "timeDimensions": [of_time("from 90 minutes ago to now")], "filters": [{"member": MEASURES[0], "operator": "gt", "values": ["3"]}]}),
+        json!({"measures": ["status_by_server_type.distinct_events", "status_by_server_type.p95_resolution_time", "status_by_server_type.latest_status"],
+            "dimensions": ["status_by_server_type.server_type"]}),
+    ];
+    for query in queries {
+        let (of_memory, of_files) = (rows(process, &query).await?, rows(from_files, &query).await?);
+        ensure!(!of_memory.is_empty() && of_memory == of_files, "{query}: {} rows out of memory, {} out of files", of_memory.len(), of_files.len());
+    }
+    for (process, held) in [(process, "memory"), (from_files, "local files")] {
+        let explained: Json = serde_json::from_slice(&ask(process, "/v1/explain", all, &[]).await?.body)?;
+        let stands_on = &explained["queries"][0]["stands_on"];
+        ensure!(stands_on["parts_held_in"] == held && number(&stands_on["lambda"]["version_groups"]) > 100.0, "{stands_on}");
+    }
+    Ok(())
+}
+
+/// The newest rejected records, as they are in the topic.
+async fn rejected(scene: &Scene, process: &Process) -> Result<()> {
+    let get = |parameters: &str| reqwest::get(format!("{}/v1/rejected?{parameters}", process.url));
+    let found: Json = get("source=server_status&limit=30").await?.json().await?;
+    let records = found["records"].as_array().context("no records")?;
+    ensure!(records.len() == 30 && found["complete"] == true && found["unarchived"] == 0, "{found}");
+    for record in records {
+        let (partition, offset) = (record["partition"].as_i64(), record["offset"].as_i64());
+        let known = scene.topic.records.iter().find(|known| (Some(i64::from(known.partition)), Some(known.offset)) == (partition, offset));
+        ensure!(known.is_some_and(|known| known.event.is_err()) && record["reason"].is_string(), "{record}");
+    }
+    let reason = &records[0]["reason"];
+    let some: Json = get(&format!("source=server_status&reason={}", reason.as_str().context("no reason")?)).await?.json().await?;
+    ensure!(some["records"].as_array().is_some_and(|some| !some.is_empty() && some.iter().all(|record| record["reason"] == *reason)), "{some}");
+    for (parameters, status) in [("", 400), ("source=server_status&limit=1000", 400), ("source=server_status&partition=x", 400), ("source=nobody", 404)] {
+        ensure!(get(parameters).await?.status() == status, "{parameters}");
+    }
+    Ok(())
 }
 
 /// Answers come by themselves while events flow, and each is right.

@@ -117,11 +117,17 @@ fn looks(browser: &mut Browser, expected: &Expected) -> Result<()> {
 async fn layers_go_away(scene: &mut Scene, running: &mut Running, browser: &mut Browser) -> Result<()> {
     browser.tell(&json!({"do": "open", "path": "/?granularity=hour"}))?;
     browser.tell(&json!({"do": "freshness", "contains": "live"}))?;
+    // What was rejected is in the archive then.
+    let (code, text) = scene.stage.run(&["recompute"])?;
+    ensure!(code == Some(0), "{text}");
     running.remove("speed").context("no speed")?.kill()?;
     browser.tell(&json!({"do": "freshness", "contains": "the speed layer is away; exact up to"}))?;
     browser.tell(&json!({"do": "picture", "name": "dashboard-away"}))?;
     browser.tell(&json!({"do": "open", "path": "/?view=pipeline"}))?;
     browser.tell(&json!({"do": "text", "contains": "away"}))?;
+    browser.tell(&json!({"do": "freshness", "contains": "the speed layer is away; exact up to"}))?;
+    let samples = browser.tell(&json!({"do": "samples"}))?;
+    ensure!(samples.get("rows").and_then(Json::as_array).is_some_and(|rows| rows.len() == 20), "{samples}");
     browser.tell(&json!({"do": "picture", "name": "dashboard-pipeline"}))?;
     browser.tell(&json!({"do": "accessible"}))?;
     scene.start(&["speed"], running)?;

@@ -6,6 +6,7 @@
 //! | `http/load.rs` | `/v1/load`, `/v1/dry-run`, `/v1/explain` |
 //! | `http/meta.rs` | `/v1/meta` |
 //! | `http/stream.rs` | `/v1/stream` |
+//! | `http/rejected.rs` | `/v1/rejected` |
 //! | `http.rs` | `/v1/status`, `/healthz`, `/readyz`, `/metrics` |
 //! | `http/openapi.rs` | `/v1/openapi.json` |
 //! | `http/dashboard.rs` | `/`, `/assets/…` |
@@ -49,6 +50,7 @@ mod load;
 mod meta;
 mod moment;
 mod openapi;
+mod rejected;
 mod request;
 mod stream;
 
@@ -113,6 +115,7 @@ pub(crate) fn routes(mirror: Mirror, settings: Settings) -> anyhow::Result<Route
         .route("/v1/stream", get(stream::stream))
         .route("/v1/meta", get(read_meta).post(read_meta))
         .route("/v1/status", get(read_status))
+        .route("/v1/rejected", get(rejected::read))
         .route("/v1/openapi.json", get(openapi::openapi))
         .merge(dashboard::routes())
         .route("/healthz", get(|| async { Json(json!({"health": "HEALTH"})) }))

@@ -76,6 +76,7 @@ export interface ViewStatus {
   offsets: Record<string, number>;
   version_groups: number;
   live_groups: number;
+  late_groups: Record<string, number>;
   version_age_ms: number | null;
   failure: string | null;
 }
@@ -89,6 +90,12 @@ export interface RunStatus {
   records: number;
   drift: number;
   error: string | null;
+}
+
+export interface RejectedRecords {
+  records: { partition: number; offset: number; timestamp_ms: number | null; reason: string; value: string | null }[];
+  complete: boolean;
+  unarchived: number;
 }
 
 export interface SourceStatus {
@@ -116,6 +123,7 @@ async function get<T>(path: string): Promise<T> {
 
 export const readMeta = async (): Promise<Cube[]> => (await get<{ cubes: Cube[] }>("/v1/meta")).cubes;
 export const readStatus = async (): Promise<SourceStatus[]> => (await get<{ sources: SourceStatus[] }>("/v1/status")).sources;
+export const readRejected = (source: string): Promise<RejectedRecords> => get(`/v1/rejected?source=${encodeURIComponent(source)}`);
 
 export const loadUrl = (query: Query): string => `/v1/load?query=${encodeURIComponent(JSON.stringify(query))}`;
 

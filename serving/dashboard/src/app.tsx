@@ -109,7 +109,7 @@ export function App() {
           {usual.map((known) => link(known.name, known.title, known.name === state?.view))}
           {link(PIPELINE, "Pipeline", onPipeline)}
         </nav>
-        {!onPipeline && <Pill heard={heard} now={now} />}
+        <Pill heard={heard} now={now} />
         <button type="button" class="theme" onClick={toggleTheme} aria-label={theme === "dark" ? "Use light colours" : "Use dark colours"}>
           {theme === "dark" ? "☀" : "☾"}
         </button>
@@ -120,7 +120,7 @@ export function App() {
             {trouble}
           </p>
         )}
-        {onPipeline ? <PipelinePage /> : cube && state && <ViewPage cube={cube} state={state} change={change} hear={hear} theme={theme} key={cube.name} />}
+        {onPipeline ? <PipelinePage hear={hear} /> : cube && state && <ViewPage cube={cube} state={state} change={change} hear={hear} theme={theme} key={cube.name} />}
       </main>
     </>
   );

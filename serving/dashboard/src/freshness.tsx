@@ -26,7 +26,7 @@ export function freshness(heard: Heard, now: number): Freshness {
   if (!lambda) return { kind: heard.away ? "away" : "late", text: heard.away ? "the server does not answer" : "waiting for an answer", detail: "" };
   const since = now - heard.at;
   const age = lambda.refreshed_ms_ago + since;
-  const batch = lambda.version_age_ms === null ? "no batch version yet" : `batch version ${lambda.run ?? "?"}, ${ago(lambda.version_age_ms + since)} old`;
+  const batch = lambda.version_age_ms === null ? "no batch version yet" : `${lambda.run === null ? "oldest batch version" : `batch version ${lambda.run}`}, ${ago(lambda.version_age_ms + since)} old`;
   const records = `${lambda.version_groups.toLocaleString("en")} groups from batch, ${lambda.live_groups.toLocaleString("en")} live`;
   const detail = `${batch}; ${records}`;
   const lost = Object.values(lambda.lost).some((partitions) => Object.keys(partitions).length > 0);

@@ -2,10 +2,11 @@
 
 import { useEffect, useState } from "preact/hooks";
 
-import { readStatus, type SourceStatus, type ViewStatus } from "./api";
+import { type Lambda, readStatus, type SourceStatus, type ViewStatus } from "./api";
 import { Panel } from "./charts";
 import { ago } from "./format";
-import { SILENT_MS } from "./freshness";
+import { type Heard, SILENT_MS } from "./freshness";
+import { Rejected } from "./rejected";
 
 const EVERY_MS = 2_000;
 
@@ -52,7 +53,7 @@ function Source(props: { source: SourceStatus }) {
   const lag = source.partitions.reduce((sum, partition) => sum + partition.lag, 0);
   const speedAway = source.speed_silent_ms !== null && source.speed_silent_ms > SILENT_MS;
   const batchAway = source.batch_silent_ms === null || source.batch_silent_ms > SILENT_MS;
-  const rejected = Object.entries(source.rejected).sort((a, b) => b[1] - a[1]);
+  const rejected = Object.values(source.rejected);
   const kafka = source.topic !== "";
   return (
     <>
@@ -78,7 +79,7 @@ function Source(props: { source: SourceStatus }) {
           </div>
           <div class={rejected.length ? "tile amber" : "tile"}>
             <span class="name">rejected</span>
-            <strong>{count(rejected.reduce((sum, [, number]) => sum + number, 0))}</strong>
+            <strong>{count(rejected.reduce((sum, number) => sum + number, 0))}</strong>
             <span class="muted">records, kept with their reason</span>
           </div>
         </div>
@@ -102,7 +103,7 @@ function Source(props: { source: SourceStatus }) {
                   <a href={`?view=${view.view}`}>{view.view}</a>{" "}
                   <small>
                     {view.state === "ready" ? (view.run === null ? "live rows alone" : `version of run ${view.run}${view.version_age_ms === null ? "" : `, ${ago(view.version_age_ms)} old`}`) : view.state}; {count(view.version_groups)} groups from batch,{" "}
-                    {count(view.live_groups)} live
+                    {count(view.live_groups)} live{view.late_groups["1h"] ? `, ${count(view.late_groups["1h"])} of them from more than an hour ago` : ""}
                   </small>
                 </h3>
                 {view.failure && <p class="problem">{view.failure}</p>}
@@ -143,36 +144,8 @@ function Source(props: { source: SourceStatus }) {
             </div>
           </Panel>
         )}
-        {kafka && (
-          <Panel title="Rejected records" id={`rejected-${source.source}`}>
-            {rejected.length === 0 ? (
-              <p class="muted">None.</p>
-            ) : (
-              <table>
-                <thead>
-                  <tr>
-                    <th scope="col">Reason</th>
-                    <th scope="col" class="number">
-                      Records
-                    </th>
-                  </tr>
-                </thead>
-                <tbody>
-                  {rejected.map(([reason, number]) => (
-                    <tr>
-                      <th scope="row">{reason}</th>
-                      <td class="number">{count(number)}</td>
-                    </tr>
-                  ))}
-                </tbody>
-              </table>
-            )}
-            <p class="muted">
-              The records themselves: <code>anabranch rejected {source.source}</code>
-            </p>
-          </Panel>
-        )}
-        <Panel title="Runs and audits" id={`runs-${source.source}`} wide={!kafka}>
+        {kafka && <Rejected source={source} />}
+        <Panel title="Runs and audits" id={`runs-${source.source}`} wide>
           {source.runs.length === 0 ? (
             <p class="muted">None yet.</p>
           ) : (
@@ -210,7 +183,28 @@ function Source(props: { source: SourceStatus }) {
   );
 }
 
-export function PipelinePage() {
+const most = (values: (number | null)[]): number | null => values.reduce((most, value) => (value === null ? most : Math.max(value, most ?? 0)), null);
+
+/** How fresh all of them are: the least fresh one counts. */
+function asLambda(sources: SourceStatus[]): Lambda {
+  const views = sources.flatMap((source) => source.views);
+  const sum = (values: number[]) => values.reduce((sum, value) => sum + value, 0);
+  return {
+    run: null,
+    lag_records: sum(sources.flatMap((source) => source.partitions.map((partition) => partition.lag))),
+    refreshed_ms_ago: 0,
+    speed_silent_ms: most(sources.map((source) => source.speed_silent_ms)),
+    version_age_ms: most(views.map((view) => view.version_age_ms)),
+    version_groups: sum(views.map((view) => view.version_groups)),
+    live_groups: sum(views.map((view) => view.live_groups)),
+    coverage: {},
+    offsets: {},
+    lost: Object.fromEntries(sources.map((source) => [source.topic, Object.fromEntries(source.lost.map((lost) => [lost.partition, []]))])),
+  };
+}
+
+export function PipelinePage(props: { hear: (news: Partial<Heard>) => void }) {
+  const { hear } = props;
   const [sources, setSources] = useState<SourceStatus[] | null>(null);
   const [trouble, setTrouble] = useState("");
   useEffect(() => {
@@ -218,9 +212,12 @@ export function PipelinePage() {
     let left = false;
     const look = async () => {
       try {
-        setSources(await readStatus());
+        const sources = await readStatus();
+        setSources(sources);
+        hear({ lambda: asLambda(sources), at: Date.now(), away: false });
         setTrouble("");
       } catch (error) {
+        hear({ away: true });
         setTrouble(error instanceof Error ? error.message : "the server does not answer");
       }
       if (!left) timer = setTimeout(look, EVERY_MS);

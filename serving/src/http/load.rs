@@ -167,12 +167,15 @@ pub(super) fn explain(moment: &Moment, _: &LoadRequest, Asked { queries, .. }: &
     for query in queries {
         let (state, resolved) = moment.resolved(query)?;
         let view = state.view();
-        let stands_on = answerable(&state).ok().map(
-            |answerable| json!({"lambda": answer::lambda(answerable, moment.now_ms), "parts": answerable.part_counts(), "live_epochs": answerable.live_counts()}),
-        );
+        let stands_on = answerable(&state).ok().map(|answerable| {
+            json!({
+                "lambda": answer::lambda(answerable, moment.now_ms), "parts": answerable.part_counts(),
+                "parts_held_in": if answerable.is_in_memory() { "memory" } else { "local files" }, "live_epochs": answerable.live_counts(),
+            })
+        });
         explained.push(json!({
             "view": view.name, "fingerprint": view.fingerprint, "definition": view.sql, "query": resolved.echo,
-            "scans": "all groups of the parts and of the live epochs", "stands_on": stands_on,
+            "scans": "the groups of the range of time, in the parts and in the live epochs", "stands_on": stands_on,
         }));
     }
     Ok(Json(json!({ "queries": explained })))

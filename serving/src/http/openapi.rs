@@ -12,6 +12,7 @@ use utoipa::{
     },
 };
 
+use super::rejected::{RejectedRecord, RejectedRecords};
 use crate::{
     format::Format,
     query::{DateRange, Query, TimeDimension},
@@ -19,7 +20,7 @@ use crate::{
 };
 
 /// What is answered, and with which methods.
-pub(super) const ROUTES: [(&str, &[Method], &str); 11] = [
+pub(super) const ROUTES: [(&str, &[Method], &str); 12] = [
     ("/v1/load", &[Method::GET, Method::POST], "An answer"),
     ("/v1/subscribe", &[Method::GET, Method::POST], "An answer, for clients that poll"),
     ("/v1/dry-run", &[Method::GET, Method::POST], "What a query means: its normalized form, defaults and resolved times"),
@@ -27,6 +28,7 @@ pub(super) const ROUTES: [(&str, &[Method], &str); 11] = [
     ("/v1/stream", &[Method::GET], "Server-sent events: the answer, and a new one whenever its rows changed"),
     ("/v1/meta", &[Method::GET, Method::POST], "The views as cubes: members, types, descriptions, segments, how exact each measure is"),
     ("/v1/status", &[Method::GET], "Offsets, lag, epochs, cuts, versions, runs, audits, rejected records"),
+    ("/v1/rejected", &[Method::GET], "Records that could not be decoded, with their reason and what they say"),
     ("/v1/openapi.json", &[Method::GET], "This description"),
     ("/metrics", &[Method::GET], "Figures for Prometheus: of the service, and the measures that views declare"),
     ("/healthz", &[Method::GET], "Whether the process lives"),
@@ -68,6 +70,8 @@ fn components() -> Components {
     add(ViewStatus::name(), ViewStatus::schema());
     add(RunStatus::name(), RunStatus::schema());
     add(LostStatus::name(), LostStatus::schema());
+    add(RejectedRecords::name(), RejectedRecords::schema());
+    add(RejectedRecord::name(), RejectedRecord::schema());
     add("Problem".into(), problem());
     components
 }
@@ -140,6 +144,14 @@ fn got(path: &str, summary: &str) -> Operation {
             )),
         };
     }
+    if path == "/v1/rejected" {
+        let text = || ObjectBuilder::new().schema_type(Type::String).into();
+        operation = operation
+            .parameter(parameter("source", text(), "The source.").required(Required::True).example(Some(json!("server_status"))))
+            .parameter(parameter("reason", text(), "Part of the reason."))
+            .parameter(parameter("partition", integer(), "Of this partition alone."))
+            .parameter(parameter("limit", integer(), "Records at most: 20, up to 100."));
+    }
     responses(path, operation).build()
 }
 
@@ -167,6 +179,7 @@ fn responses(path: &str, operation: OperationBuilder) -> OperationBuilder {
         "/v1/stream" => good.content("text/event-stream", Content::new(None::<Schema>)),
         "/metrics" => good.content("text/plain", Content::new(None::<Schema>)),
         "/v1/status" => good.content("application/json", Content::new(Some(Ref::from_schema_name(Status::name())))),
+        "/v1/rejected" => good.content("application/json", Content::new(Some(Ref::from_schema_name(RejectedRecords::name())))),
         "/v1/load" | "/v1/subscribe" => {
             let others = Format::ALL.into_iter().filter(|format| *format != Format::Json);
             others.fold(good.content("application/json", Content::new(Some(object()))), |good, format| {
@@ -180,6 +193,9 @@ fn responses(path: &str, operation: OperationBuilder) -> OperationBuilder {
     if is_query(path) {
         bad.extend([("400", "The query is wrong"), ("404", "No such version"), ("406", "No such format"), ("413", "The body is too large")]);
         operation = operation.response("304", ResponseBuilder::new().description("The client has this answer").build());
+    }
+    if path == "/v1/rejected" {
+        bad.extend([("400", "A parameter is wrong"), ("404", "No such source")]);
     }
     for (status, description) in bad {
         let content = Content::new(Some(Ref::from_schema_name("Problem")));

@@ -110,7 +110,7 @@ pub(super) fn parameter(parameters: &str, name: &str) -> Option<String> {
 }
 
 /// A parameter of the URL that is a number.
-fn number<T: FromStr>(parameters: &str, name: &str) -> Result<Option<T>, Problem> {
+pub(super) fn number<T: FromStr>(parameters: &str, name: &str) -> Result<Option<T>, Problem> {
     let bad = |text: &str| Problem::bad_query("parameter", format!("{name} is a number, not \"{text}\""));
     parameter(parameters, name).map(|text| text.parse().map_err(|_| bad(&text))).transpose()
 }
