@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anabranch_process::{Catalog, Settings};
+use anabranch_process::Settings;
 use axum::{
     Json, Router,
     extract::{MatchedPath, Request, State},
@@ -143,11 +143,7 @@ async fn read_meta(State(app): State<App>) -> Result<Json<Json_>, Problem> {
 }
 
 async fn read_status(State(app): State<App>) -> Result<Json<status::Status>, Problem> {
-    let read = async {
-        let catalog = Catalog::at(&app.settings.postgres.url)?;
-        status::read(&catalog, &app.mirror).await
-    };
-    read.await.map(Json).map_err(|cause| {
+    status::read(app.mirror.catalog(), &app.mirror).await.map(Json).map_err(|cause| {
         error!(error = format!("{cause:#}"), "could not read the status");
         Problem::unavailable("no_status", "the catalog does not answer")
     })

@@ -109,6 +109,11 @@ impl Mirror {
         Ok(Self { shared: Arc::new(shared) })
     }
 
+    /// The catalog that it reads.
+    pub(crate) fn catalog(&self) -> &Catalog {
+        &self.shared.catalog
+    }
+
     /// All views by name.
     #[must_use]
     pub fn views(&self) -> BTreeMap<String, ViewState> {

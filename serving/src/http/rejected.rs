@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anabranch_process::{
-    Catalog, Warehouse,
+    Warehouse,
     archive::rejected::{Rejected, Search, rejected, unarchived},
     catalog::{definitions, rows},
 };
@@ -82,7 +82,7 @@ pub(super) async fn read(State(app): State<App>, RawQuery(parameters): RawQuery)
     // One of the few that compute: it decodes row groups.
     let _turn = Arc::clone(&app.turns).acquire_owned().await.map_err(|_| Problem::unavailable("busy", "the server stops"))?;
     let found = async {
-        let client = Catalog::at(&app.settings.postgres.url)?.connect().await?;
+        let client = app.mirror.catalog().connect().await?;
         let definitions = definitions::load(&client, &source).await?;
         let unarchived = unarchived(&rows::partitions(&client, &source).await?);
         let warehouse = Warehouse::at(&app.settings.warehouse.url)?;
