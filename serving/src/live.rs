@@ -65,9 +65,13 @@ impl Level {
         self.columns.between((i64::MIN, micros)).filter(|row| !self.dead.contains(*row)).count()
     }
 
-    fn rows(&self, view: &View) -> Result<Vec<(GroupHash, Row)>, TableError> {
-        let alive = self.hashes.iter().enumerate().filter(|(row, _)| !self.dead.contains(*row));
-        alive.map(|(row, hash)| Ok((*hash, self.columns.row(view, row)?))).collect()
+    /// What is alive of several levels, as one.
+    fn gathered(view: &View, levels: &[Self]) -> Self {
+        let alive = |level: &Self| (0..level.hashes.len()).filter(|row| !level.dead.contains(*row)).collect();
+        let from: Vec<(&Columns, Vec<usize>)> = levels.iter().map(|level| (level.columns.as_ref(), alive(level))).collect();
+        let (columns, order) = Columns::gathered(view, &from);
+        let hashes = order.into_iter().filter_map(|(level, row)| levels.get(level)?.hashes.get(row).copied()).collect();
+        Self { columns: Arc::new(columns), dead: Arc::default(), hashes: Arc::new(hashes) }
     }
 }
 
@@ -93,25 +97,30 @@ impl Live {
                 Arc::make_mut(&mut level.dead).insert(row);
             }
         }
-        let mut rows: Vec<(GroupHash, Row)> = newest.into_iter().collect();
+        let mut together = vec![Level::of(view, newest.into_iter().collect())?];
+        let mut count = together.iter().map(Level::alive).sum();
         // Each row moves up so often as the number of its level's rows doubles.
-        while let Some(last) = self.levels.pop_if(|last| last.alive() <= rows.len() || last.alive() * 2 < last.hashes.len()) {
-            rows.extend(last.rows(view)?);
+        while let Some(last) = self.levels.pop_if(|last| last.alive() <= count || last.alive() * 2 < last.hashes.len()) {
+            count += last.alive();
+            together.push(last);
         }
-        self.push(view, rows)
+        self.push(match together.pop() {
+            Some(single) if together.is_empty() => single,
+            last => Level::gathered(view, &together.into_iter().chain(last).collect::<Vec<_>>()),
+        });
+        Ok(())
     }
 
     /// Adds groups that it does not have yet.
     pub(crate) fn append(&mut self, view: &View, rows: Vec<Row>) -> Result<(), TableError> {
-        self.push(view, rows.into_iter().map(|row| (GroupHash::of(&row.key), row)).collect())
+        self.push(Level::of(view, rows.into_iter().map(|row| (GroupHash::of(&row.key), row)).collect())?);
+        Ok(())
     }
 
-    fn push(&mut self, view: &View, rows: Vec<(GroupHash, Row)>) -> Result<(), TableError> {
-        let level = Level::of(view, rows)?;
+    fn push(&mut self, level: Level) {
         let place = self.levels.len();
         self.places.extend(level.hashes.iter().enumerate().map(|(row, hash)| (*hash, (place, row))));
         self.levels.push(level);
-        Ok(())
     }
 
     /// As it is now; shared, not copied.
@@ -154,10 +163,11 @@ mod tests {
         }
         let mut found = HashMap::new();
         for level in live.levels() {
-            for (hash, row) in level.rows(&view).unwrap() {
+            for (index, hash) in level.hashes.iter().enumerate().filter(|(index, _)| !level.dead.contains(*index)) {
+                let row = level.columns.row(&view, index).unwrap();
                 let State::Count(count) = row.states[0] else { panic!() };
-                assert_eq!(found.insert(hash, count), None, "a group is alive once");
-                assert_eq!(GroupHash::of(&row.key), hash);
+                assert_eq!(found.insert(*hash, count), None, "a group is alive once");
+                assert_eq!(GroupHash::of(&row.key), *hash);
             }
         }
         assert_eq!(found, expected);

@@ -19,9 +19,11 @@ use crate::{
     value::Value,
 };
 
+mod gather;
 mod merge;
 mod packed;
 
+pub use gather::Place;
 pub use merge::Merge;
 pub use packed::Dictionary;
 use packed::{Cells, DictionaryBuilder, Packer};
@@ -96,7 +98,7 @@ impl Columns {
         let mut keys = Vec::with_capacity(key_count);
         for column in of_keys {
             let mut dictionary = DictionaryBuilder::of(rows);
-            fill(column, &mut |value| dictionary.push(value))?;
+            fill(column, &mut |value| dictionary.push(&value))?;
             keys.push(dictionary.finish());
         }
         let (mut cells, mut states) = (Vec::with_capacity(of_states.len()), Vec::with_capacity(view.accumulators.len()));

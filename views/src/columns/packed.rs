@@ -58,7 +58,7 @@ pub(super) enum Integers {
 }
 
 impl Integers {
-    fn of(values: Vec<Option<i128>>) -> Self {
+    pub(super) fn of(values: Vec<Option<i128>>) -> Self {
         let (smallest, largest) =
             values.iter().flatten().fold((i128::MAX, i128::MIN), |(smallest, largest), value| (smallest.min(*value), largest.max(*value)));
         let span = if smallest > largest { Some(0) } else { largest.checked_sub(smallest).and_then(|span| u64::try_from(span).ok()?.checked_add(1)) };
@@ -169,18 +169,25 @@ impl DictionaryBuilder {
         Self { codes: Vec::with_capacity(rows), ..Self::default() }
     }
 
-    pub(super) fn push(&mut self, value: Value) {
+    pub(super) fn push(&mut self, value: &Value) {
+        let code = self.code_of(value);
+        self.push_code(code);
+    }
+
+    /// The code of a value, which is a new one where it was not there.
+    pub(super) fn code_of(&mut self, value: &Value) -> u64 {
         self.encoded.clear();
         value.encode_key(&mut self.encoded);
-        let code = match self.known.get(&self.encoded) {
-            Some(code) => *code,
-            None => {
-                let code = self.values.len() as u64;
-                self.known.insert(self.encoded.clone(), code);
-                self.values.push(value);
-                code
-            }
-        };
+        if let Some(code) = self.known.get(&self.encoded) {
+            return *code;
+        }
+        let code = self.values.len() as u64;
+        self.known.insert(self.encoded.clone(), code);
+        self.values.push(value.clone());
+        code
+    }
+
+    pub(super) fn push_code(&mut self, code: u64) {
         self.codes.push(code);
     }
 
@@ -210,7 +217,7 @@ impl Packer {
 
     pub(super) fn push(&mut self, value: Value) {
         match self {
-            Self::Dictionary(dictionary) => dictionary.push(value),
+            Self::Dictionary(dictionary) => dictionary.push(&value),
             Self::Integers(_, integers) => integers.push(to_integer(&value)),
             Self::Values(values) => values.push(value),
         }

@@ -265,6 +265,15 @@ fn packed_columns(view: &View, mut rows: Vec<Row>, table: &RecordBatch) -> Resul
     for (index, row) in rows.iter().enumerate() {
         prop_assert_eq!(&columns.row(view, index).unwrap(), row);
     }
+    // The rows of two, as one.
+    let parts: Vec<Columns> = [0, 1].map(|odd| Columns::of(view, rows.iter().skip(odd).step_by(2).cloned().collect()).unwrap()).into();
+    let from: Vec<(&Columns, Vec<usize>)> = parts.iter().map(|part| (part, (0..part.len()).rev().collect())).collect();
+    let (gathered, places) = Columns::gathered(view, &from);
+    prop_assert_eq!((gathered.len(), places.len()), (rows.len(), rows.len()));
+    for (index, (part, row)) in places.iter().enumerate() {
+        prop_assert_eq!(gathered.row(view, index).unwrap(), parts[*part].row(view, *row).unwrap());
+    }
+    prop_assert!((0..gathered.len()).is_sorted_by_key(|index| gathered.row(view, index).unwrap().bucket(view)));
     let mut by_rows = [Row::empty(view, Vec::new()), Row::empty(view, Vec::new())];
     rows.iter().enumerate().for_each(|(index, row)| by_rows[index % 2].merge(row));
     let mut by_columns = [Row::empty(view, Vec::new()), Row::empty(view, Vec::new())];
