@@ -24,7 +24,7 @@ fn certificate() -> Result<(Vec<u8>, Vec<u8>)> {
     Ok((opened.cert.context("no certificate")?.to_pem()?, opened.pkey.context("no key")?.private_key_to_pem_pkcs8()?))
 }
 
-/// PostgreSQL with TLS until it is dropped.
+/// PostgreSQL with TLS, from `begin` to `end`.
 struct Safe {
     client: Client,
 }

@@ -12,6 +12,9 @@ export const numeric = (cell: Cell | undefined): number | null => {
   return Number.isFinite(value) ? value : null;
 };
 
+/** A whole number with all its digits. */
+export const count = (value: number): string => value.toLocaleString("en");
+
 export const short = (value: number): string => (Math.abs(value) >= 1e6 ? LARGE : PLAIN).format(value);
 
 const TIME = /^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)\.(\d{3})$/;

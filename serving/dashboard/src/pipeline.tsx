@@ -4,13 +4,11 @@ import { useEffect, useState } from "preact/hooks";
 
 import { type Lambda, readStatus, type SourceStatus, type ViewStatus } from "./api";
 import { Panel } from "./charts";
-import { ago } from "./format";
+import { ago, count } from "./format";
 import { type Heard, SILENT_MS } from "./freshness";
 import { Rejected } from "./rejected";
 
 const EVERY_MS = 2_000;
-
-const count = (value: number): string => value.toLocaleString("en");
 
 /** Per partition: what batch covers, what speed adds, what is still to be read. */
 function Arms(props: { source: SourceStatus; view: ViewStatus }) {

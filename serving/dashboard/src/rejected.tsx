@@ -4,8 +4,8 @@ import { useState } from "preact/hooks";
 
 import { readRejected, type RejectedRecords, type SourceStatus } from "./api";
 import { Panel } from "./charts";
+import { count } from "./format";
 
-const count = (value: number): string => value.toLocaleString("en");
 const time = (milliseconds: number | null): string => (milliseconds === null ? "" : new Date(milliseconds).toISOString().replace("T", " ").slice(0, 19));
 
 /** Read when they are opened: they come from the archive, not from memory. */

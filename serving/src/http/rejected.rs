@@ -22,12 +22,10 @@ use super::{
 };
 use crate::problem::Problem;
 
-/// Records that are shown where nothing is said.
-const SHOWN: usize = 20;
-/// At most.
-const MOST: usize = 100;
+const DEFAULT_LIMIT: usize = 20;
+const LARGEST_LIMIT: usize = 100;
 /// The newest files are looked at, not all of years; `anabranch rejected` looks at all.
-const FILES: usize = 64;
+const FILES_LOOKED_AT: usize = 64;
 /// A longer value is cut; `anabranch rejected --json` has all of it.
 const VALUE_BYTES: usize = 2048;
 
@@ -74,11 +72,11 @@ pub(super) async fn read(State(app): State<App>, RawQuery(parameters): RawQuery)
         return Err(Problem { status: StatusCode::NOT_FOUND, ..Problem::bad_query("unknown_source", format!("no view reads a source \"{source}\"")) });
     }
     let reason = parameter(&parameters, "reason");
-    let limit = number(&parameters, "limit")?.unwrap_or(SHOWN);
-    if limit > MOST {
-        return Err(Problem::bad_query("parameter", format!("limit is at most {MOST}")));
+    let limit = number(&parameters, "limit")?.unwrap_or(DEFAULT_LIMIT);
+    if limit > LARGEST_LIMIT {
+        return Err(Problem::bad_query("parameter", format!("limit is at most {LARGEST_LIMIT}")));
     }
-    let search = Search { reason: reason.as_deref(), partition: number(&parameters, "partition")?, limit, files: FILES };
+    let search = Search { reason: reason.as_deref(), partition: number(&parameters, "partition")?, limit, files: FILES_LOOKED_AT };
     // One of the few that compute: it decodes row groups.
     let _turn = Arc::clone(&app.turns).acquire_owned().await.map_err(|_| Problem::unavailable("busy", "the server stops"))?;
     let found = async {
