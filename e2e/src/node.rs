@@ -4,6 +4,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::Instant,
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -30,6 +31,7 @@ pub struct Browser {
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
+    began: Instant,
 }
 
 impl Browser {
@@ -47,14 +49,15 @@ impl Browser {
             .context("start node")?;
         let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().context("no stdout")?);
-        Ok(Self { child, input, output })
+        Ok(Self { child, input, output, began: Instant::now() })
     }
 
-    /// Lets it do something; gives its answer.
+    /// Lets it do something; gives its answer. What it is told is printed with the seconds since it began.
     ///
     /// # Errors
     /// What it says went wrong.
     pub fn tell(&mut self, command: &Json) -> Result<Json> {
+        println!("{:6.1} s  {}", self.began.elapsed().as_secs_f64(), command.to_string().chars().take(120).collect::<String>());
         writeln!(self.input.as_mut().context("no stdin")?, "{command}")?;
         let mut line = String::new();
         self.output.read_line(&mut line)?;
