@@ -15,8 +15,10 @@ use anabranch_views::{
     GroupHash, Groups, Lookups, Row,
     decode::{Decoder, RawRecord, Wanted},
     partial::partial,
+    table,
 };
 use anyhow::Result;
+use arrow::array::RecordBatch;
 
 /// The states of one epoch.
 pub(crate) struct Fold {
@@ -50,15 +52,18 @@ pub(crate) struct Changes {
 /// The groups of a view that changed since the last flush.
 pub(crate) struct ViewChanges {
     pub(crate) view: Arc<View>,
-    /// Sorted by hash, so that no two writers lock in different orders.
-    pub(crate) groups: Vec<(GroupHash, Row)>,
+    /// In order, so that no two writers lock in different orders.
+    pub(crate) hashes: Vec<GroupHash>,
+    /// Their states, as columns: what is stored and what is sent to readers is made of one copy.
+    pub(crate) rows: RecordBatch,
 }
 
 impl LiveView {
-    fn take_changes(&mut self) -> ViewChanges {
-        let mut groups: Vec<(GroupHash, Row)> = self.changed.drain().filter_map(|hash| self.groups.0.get(&hash).map(|row| (hash, row.clone()))).collect();
-        groups.sort_by_key(|(hash, _)| *hash);
-        ViewChanges { view: Arc::clone(&self.view), groups }
+    fn take_changes(&mut self) -> Result<ViewChanges> {
+        let mut changed: Vec<(GroupHash, &Row)> = self.changed.drain().filter_map(|hash| self.groups.0.get(&hash).map(|row| (hash, row))).collect();
+        changed.sort_unstable_by_key(|(hash, _)| *hash);
+        let rows = table::to_batch(&self.view, changed.iter().map(|(_, row)| *row))?;
+        Ok(ViewChanges { view: Arc::clone(&self.view), hashes: changed.into_iter().map(|(hash, _)| hash).collect(), rows })
     }
 }
 
@@ -142,11 +147,12 @@ impl Fold {
 
     /// What is folded and not flushed; from here on it counts as flushed. A flush that fails is never made up for from
     /// memory: its worker ends, or drops its states.
-    pub(crate) fn take_changes(&mut self) -> Changes {
+    pub(crate) fn take_changes(&mut self) -> Result<Changes> {
         let advance =
             |(partition, (from, to)): (&Partition, &mut (Offset, Offset))| Advance { partition: *partition, from: std::mem::replace(from, *to), to: *to };
         let advances = self.positions.iter_mut().map(advance).collect();
-        Changes { advances, views: self.sets.iter_mut().flat_map(|set| &mut set.views).map(LiveView::take_changes).collect() }
+        let views = self.sets.iter_mut().flat_map(|set| &mut set.views).map(LiveView::take_changes).collect::<Result<_>>()?;
+        Ok(Changes { advances, views })
     }
 
     /// Whether a flush would write something.

@@ -13,7 +13,7 @@ use anabranch_process::{
     catalog::{definitions, live, rows},
     crash,
 };
-use anabranch_views::{GroupHash, Groups, Row};
+use anabranch_views::{GroupHash, Groups, Row, table};
 use anyhow::{Context, Result};
 use tokio::{sync::watch, time::sleep};
 use tokio_postgres::{Client, Transaction};
@@ -156,7 +156,8 @@ async fn write_folded(transaction: &Transaction<'_>, source: &str, both: [EpochI
         let mut rows: Vec<(GroupHash, Row)> = groups.0.into_iter().collect();
         rows.sort_by_key(|(hash, _)| *hash);
         count += rows.len();
-        live::upsert(transaction, &view, folded.id, &rows).await?;
+        let (hashes, rows) = (rows.iter().map(|(hash, _)| *hash).collect::<Vec<_>>(), table::to_batch(&view, rows.iter().map(|(_, row)| row))?);
+        live::upsert(transaction, &view, folded.id, &hashes, &rows).await?;
         transaction.execute(&format!("DELETE FROM {} WHERE _epoch = ANY($1)", definitions::live_table(&fingerprint)), &[&ids]).await?;
     }
     transaction.execute("DELETE FROM flush WHERE epoch = ANY($1)", &[&ids]).await?;

@@ -14,7 +14,6 @@ use anabranch_process::{
     catalog::{definitions::SourceDefinitions, live, rows},
     crash,
 };
-use anabranch_views::table;
 use anyhow::{Context, Result};
 use arrow::ipc::writer::StreamWriter;
 use tokio_postgres::{Client, Transaction, error::SqlState};
@@ -179,12 +178,11 @@ async fn write_flush(transaction: &Transaction<'_>, source: &str, epoch: EpochId
     transaction.execute(sql, &[&source, &partitions, &offsets]).await?;
     let number: i64 = transaction.query_one("UPDATE epoch SET flush = flush + 1 WHERE id = $1 RETURNING flush", &[&epoch.0]).await?.get(0);
     transaction.execute("INSERT INTO flush (epoch, flush) VALUES ($1, $2)", &[&epoch.0, &number]).await?;
-    for ViewChanges { view, groups } in changes.views.iter().filter(|changes| !changes.groups.is_empty()) {
-        live::upsert(transaction, view, epoch, groups).await?;
-        let batch = table::to_batch(view, groups.iter().map(|(_, row)| row))?;
+    for ViewChanges { view, hashes, rows } in changes.views.iter().filter(|changes| !changes.hashes.is_empty()) {
+        live::upsert(transaction, view, epoch, hashes, rows).await?;
         let mut message = format::FLUSH.to_le_bytes().to_vec();
-        let mut writer = StreamWriter::try_new(&mut message, batch.schema_ref())?;
-        writer.write(&batch)?;
+        let mut writer = StreamWriter::try_new(&mut message, rows.schema_ref())?;
+        writer.write(rows)?;
         writer.finish()?;
         drop(writer);
         transaction

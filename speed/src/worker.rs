@@ -199,7 +199,7 @@ impl Worker {
         let mut old = (None, None);
         if let Some(open) = &mut self.open {
             open.fold.fold()?;
-            old = (Some(open.epoch), Some(open.fold.take_changes()));
+            old = (Some(open.epoch), Some(open.fold.take_changes()?));
         }
         let wanted: BTreeSet<Partition> = self.reading.union(&self.given).copied().collect();
         let mut origins = BTreeMap::new();
@@ -306,7 +306,7 @@ impl Worker {
             return self.open_epoch();
         }
         if open.fold.has_changes() {
-            self.flusher.begin(source, open.epoch, open.fold.take_changes())?;
+            self.flusher.begin(source, open.epoch, open.fold.take_changes()?)?;
         }
         Ok(())
     }

@@ -5,7 +5,11 @@
 //! minute    city          _s0_count        _s1_sum    _s2_last, _s2_last_time, _s2_last_partition, _s2_last_offset
 //! ```
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    borrow::{Borrow, Cow},
+    collections::BTreeSet,
+    sync::Arc,
+};
 
 use anabranch_core::definition::{Accumulator, AccumulatorKind, DataType, MAX_PRECISION, View};
 use arrow::{
@@ -117,25 +121,36 @@ pub fn width(accumulator: &Accumulator) -> usize {
 /// A row as the cells of [`columns`].
 #[must_use]
 pub fn cells(row: &Row) -> Vec<Value> {
-    let mut cells = row.key.clone();
+    let mut cells = Vec::new();
+    each_cell(row, |cell| cells.push(cell.into_owned()));
+    cells
+}
+
+/// Takes the cells of a row one by one, in order; texts of its key are not copied.
+pub(crate) fn each_cell<'a>(row: &'a Row, mut take: impl FnMut(Cow<'a, Value>)) {
+    row.key.iter().for_each(|value| take(Cow::Borrowed(value)));
     for state in &row.states {
         match state {
-            State::Count(count) => cells.push(Value::BigInt(*count)),
-            State::Sum(sum, scale) => cells.push(sum.map_or(Value::Null, |sum| Value::Decimal(sum, *scale))),
-            State::SumDouble(None) => cells.extend([Value::Null, Value::Null, Value::Null]),
-            State::SumDouble(Some(sum)) => cells.extend([Value::Double(sum.sum), Value::BigInt(sum.terms), Value::Double(sum.magnitude)]),
-            State::Min(value) | State::Max(value) => cells.push(value.clone()),
-            State::First(None) | State::Last(None) => cells.extend([Value::Null, Value::Null, Value::Null, Value::Null]),
+            State::Count(count) => take(Cow::Owned(Value::BigInt(*count))),
+            State::Sum(sum, scale) => take(Cow::Owned(sum.map_or(Value::Null, |sum| Value::Decimal(sum, *scale)))),
+            State::SumDouble(sum) => {
+                let cells = sum.map_or([Value::Null, Value::Null, Value::Null], |DoubleSum { sum, terms, magnitude }| {
+                    [Value::Double(sum), Value::BigInt(terms), Value::Double(magnitude)]
+                });
+                cells.into_iter().for_each(|cell| take(Cow::Owned(cell)));
+            }
+            State::Min(value) | State::Max(value) => take(Cow::Borrowed(value)),
+            State::First(None) | State::Last(None) => (0..4).for_each(|_| take(Cow::Owned(Value::Null))),
             State::First(Some(PlacedValue { position: (time, partition, offset), value }))
             | State::Last(Some(PlacedValue { position: (time, partition, offset), value })) => {
-                cells.extend([value.clone(), Value::Timestamp(*time), Value::BigInt(*partition), Value::BigInt(*offset)]);
+                take(Cow::Borrowed(value));
+                [Value::Timestamp(*time), Value::BigInt(*partition), Value::BigInt(*offset)].into_iter().for_each(|cell| take(Cow::Owned(cell)));
             }
-            State::Values(values) => cells.push(Value::Bytes(values.to_bytes())),
-            State::Distinct(registers) => cells.push(Value::Bytes(registers.to_bytes())),
-            State::Histogram(histogram) => cells.push(Value::Bytes(histogram.to_bytes())),
+            State::Values(values) => take(Cow::Owned(Value::Bytes(values.to_bytes()))),
+            State::Distinct(registers) => take(Cow::Owned(Value::Bytes(registers.to_bytes()))),
+            State::Histogram(histogram) => take(Cow::Owned(Value::Bytes(histogram.to_bytes()))),
         }
     }
-    cells
 }
 
 /// The row that [`cells`] wrote.
@@ -208,11 +223,14 @@ pub fn schema(columns: &[TableColumn]) -> Arc<Schema> {
 /// [`TableError`] when a row does not fit the view.
 pub fn to_batch<'a>(view: &View, rows: impl IntoIterator<Item = &'a Row>) -> Result<RecordBatch, TableError> {
     let columns = columns(view);
-    let mut values: Vec<Vec<Value>> = columns.iter().map(|_| Vec::new()).collect();
+    let mut values: Vec<Vec<Cow<'a, Value>>> = columns.iter().map(|_| Vec::new()).collect();
     for row in rows {
-        for (column, cell) in values.iter_mut().zip(cells(row)) {
-            column.push(cell);
-        }
+        let mut columns = values.iter_mut();
+        each_cell(row, |cell| {
+            if let Some(column) = columns.next() {
+                column.push(cell);
+            }
+        });
     }
     let arrays = columns.iter().zip(values).map(|(column, values)| array(&column.name, column.column_type, &values)).collect::<Result<Vec<_>, _>>()?;
     Ok(RecordBatch::try_new(schema(&columns), arrays)?)
@@ -239,13 +257,13 @@ pub fn from_batch(view: &View, batch: &RecordBatch) -> Result<Vec<Row>, TableErr
 ///
 /// # Errors
 /// [`TableError`] when a value is of another type.
-pub fn array(name: &str, column_type: ColumnType, values: &[Value]) -> Result<ArrayRef, TableError> {
+pub fn array(name: &str, column_type: ColumnType, values: &[impl Borrow<Value>]) -> Result<ArrayRef, TableError> {
     let wrong = || TableError::Column(name.to_owned());
     macro_rules! build {
         ($builder:expr, $pattern:pat => $value:expr) => {{
             let mut builder = $builder;
             for value in values {
-                match value {
+                match value.borrow() {
                     Value::Null => builder.append_null(),
                     $pattern => builder.append_value($value),
                     _ => return Err(wrong()),

@@ -12,6 +12,10 @@ use anabranch_views::{
     table::{self, ColumnType, TableColumn},
 };
 use anyhow::{Context, Result};
+use arrow::{
+    array::{Array, AsArray, RecordBatch},
+    datatypes::{Date32Type, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType},
+};
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use futures::{Stream, StreamExt, TryStreamExt};
 use tokio_postgres::{GenericClient, types::ToSql};
@@ -21,17 +25,18 @@ use super::definitions::{live_table, quoted, sql_type};
 /// Rows of one statement: large enough that its cost per row is small, small enough to bound its parameters' memory.
 const STATEMENT_ROWS: usize = 5_000;
 
-/// Writes the absolute states of groups; `rows` must be sorted by hash, so that no two writers lock in different orders.
+/// Writes the absolute states of groups, as [`table::to_batch`] makes them; `hashes` must be in order, so that no two writers
+/// lock in different orders.
 ///
 /// # Errors
-/// When PostgreSQL refuses or does not answer.
-pub async fn upsert(client: &impl GenericClient, view: &View, epoch: EpochId, rows: &[(GroupHash, Row)]) -> Result<()> {
+/// When PostgreSQL refuses or does not answer, or the columns are not the view's.
+pub async fn upsert(client: &impl GenericClient, view: &View, epoch: EpochId, hashes: &[GroupHash], rows: &RecordBatch) -> Result<()> {
     let columns = table::columns(view);
     let keys = usize::from(view.bucket.is_some()) + view.dimensions.len();
     let sql = upsert_sql(view, &columns, keys);
-    for rows in rows.chunks(STATEMENT_ROWS) {
-        let hashes: Vec<Vec<u8>> = rows.iter().map(|(hash, _)| hash.0.to_vec()).collect();
-        let arrays = arrays(&columns, rows.iter().map(|(_, row)| row));
+    for (hashes, rows) in hashes.chunks(STATEMENT_ROWS).zip(statements(rows)) {
+        let hashes: Vec<&[u8]> = hashes.iter().map(|hash| hash.0.as_slice()).collect();
+        let arrays = arrays(&columns, &rows)?;
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&epoch.0, &hashes];
         parameters.extend(arrays.iter().map(|array| array.as_ref() as &(dyn ToSql + Sync)));
         client.execute(&sql, &parameters).await.with_context(|| format!("store live rows of view {}", view.name))?;
@@ -42,14 +47,14 @@ pub async fn upsert(client: &impl GenericClient, view: &View, epoch: EpochId, ro
 /// Appends the states of groups to a table of a part's rows, `_part` before them.
 ///
 /// # Errors
-/// When PostgreSQL refuses or does not answer.
-pub(super) async fn append(client: &impl GenericClient, view: &View, table: &str, part: i64, rows: &[Row]) -> Result<()> {
+/// As [`upsert`].
+pub(super) async fn append(client: &impl GenericClient, view: &View, table: &str, part: i64, rows: &RecordBatch) -> Result<()> {
     let columns = table::columns(view);
     let names: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();
     let (unnested, selected, aliases) = unnested(&columns, 2);
     let sql = format!("INSERT INTO {table} (_part, {}) SELECT $1, {selected} FROM unnest({unnested}) AS rows ({aliases})", names.join(", "));
-    for rows in rows.chunks(STATEMENT_ROWS) {
-        let arrays = arrays(&columns, rows.iter());
+    for rows in statements(rows) {
+        let arrays = arrays(&columns, &rows)?;
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&part];
         parameters.extend(arrays.iter().map(|array| array.as_ref() as &(dyn ToSql + Sync)));
         client.execute(&sql, &parameters).await.with_context(|| format!("store rows of a part of view {}", view.name))?;
@@ -57,15 +62,19 @@ pub(super) async fn append(client: &impl GenericClient, view: &View, table: &str
     Ok(())
 }
 
+/// The rows, statement by statement.
+fn statements(rows: &RecordBatch) -> impl Iterator<Item = RecordBatch> {
+    let count = rows.num_rows();
+    (0..count).step_by(STATEMENT_ROWS).map(move |from| rows.slice(from, STATEMENT_ROWS.min(count - from)))
+}
+
 /// The rows' cells, an array for each column.
-fn arrays<'a>(columns: &[TableColumn], rows: impl ExactSizeIterator<Item = &'a Row>) -> Vec<Box<dyn ToSql + Sync + Send>> {
-    let mut cells: Vec<Vec<Value>> = columns.iter().map(|_| Vec::with_capacity(rows.len())).collect();
-    for row in rows {
-        for (column, cell) in cells.iter_mut().zip(table::cells(row)) {
-            column.push(cell);
-        }
-    }
-    columns.iter().zip(cells).map(|(column, cells)| parameter(column.column_type, cells)).collect()
+fn arrays<'a>(columns: &[TableColumn], rows: &'a RecordBatch) -> Result<Vec<Box<dyn ToSql + Sync + Send + 'a>>> {
+    let array = |column: &TableColumn| {
+        let array = rows.column_by_name(&column.name).and_then(|array| parameter(column.column_type, array));
+        array.with_context(|| format!("the column {} is missing or has another type", column.name))
+    };
+    columns.iter().map(array).collect()
 }
 
 /// The arrays as parameters from that number on, what is selected of them, and their names between.
@@ -101,30 +110,26 @@ fn timestamp(micros: i64) -> Option<NaiveDateTime> {
     DateTime::from_timestamp_micros(micros).map(|time| time.naive_utc())
 }
 
-fn parameter(column_type: ColumnType, cells: Vec<Value>) -> Box<dyn ToSql + Sync + Send> {
-    macro_rules! array {
-        ($pattern:pat => $value:expr) => {
-            Box::new(
-                cells
-                    .into_iter()
-                    .map(|cell| match cell {
-                        $pattern => $value,
-                        _ => None,
-                    })
-                    .collect::<Vec<_>>(),
-            )
-        };
-    }
-    match column_type {
-        ColumnType::Bytes => array!(Value::Bytes(value) => Some(value)),
-        ColumnType::Sql(DataType::Boolean) => array!(Value::Boolean(value) => Some(value)),
-        ColumnType::Sql(DataType::BigInt) => array!(Value::BigInt(value) => Some(value)),
-        ColumnType::Sql(DataType::Double) => array!(Value::Double(value) => Some(value)),
-        ColumnType::Sql(DataType::Decimal { .. }) => array!(Value::Decimal(value, scale) => Some(decimal_text(value, scale))),
-        ColumnType::Sql(DataType::Text) => array!(Value::Text(value) => Some(value)),
-        ColumnType::Sql(DataType::Date) => array!(Value::Date(value) => NaiveDate::default().checked_add_signed(chrono::Duration::days(i64::from(value)))),
-        ColumnType::Sql(DataType::Timestamp) => array!(Value::Timestamp(value) => timestamp(value)),
-    }
+/// A column as an array of PostgreSQL; texts and bytes are not copied before they are sent. Nothing when it holds something else.
+fn parameter(column_type: ColumnType, array: &dyn Array) -> Option<Box<dyn ToSql + Sync + Send + '_>> {
+    Some(match column_type {
+        ColumnType::Bytes => Box::new(array.as_binary_opt::<i32>()?.iter().collect::<Vec<_>>()),
+        ColumnType::Sql(DataType::Boolean) => Box::new(array.as_boolean_opt()?.iter().collect::<Vec<_>>()),
+        ColumnType::Sql(DataType::BigInt) => Box::new(array.as_primitive_opt::<Int64Type>()?.iter().collect::<Vec<_>>()),
+        ColumnType::Sql(DataType::Double) => Box::new(array.as_primitive_opt::<Float64Type>()?.iter().collect::<Vec<_>>()),
+        ColumnType::Sql(DataType::Text) => Box::new(array.as_string_view_opt()?.iter().collect::<Vec<_>>()),
+        ColumnType::Sql(DataType::Decimal { scale, .. }) => {
+            let texts = array.as_primitive_opt::<Decimal128Type>()?.iter().map(|value| value.map(|value| decimal_text(value, scale)));
+            Box::new(texts.collect::<Vec<_>>())
+        }
+        ColumnType::Sql(DataType::Date) => {
+            let date = |days: i32| NaiveDate::default().checked_add_signed(chrono::Duration::days(i64::from(days)));
+            Box::new(array.as_primitive_opt::<Date32Type>()?.iter().map(|days| days.and_then(date)).collect::<Vec<_>>())
+        }
+        ColumnType::Sql(DataType::Timestamp) => {
+            Box::new(array.as_primitive_opt::<TimestampMicrosecondType>()?.iter().map(|micros| micros.and_then(timestamp)).collect::<Vec<_>>())
+        }
+    })
 }
 
 /// Pruning and folding move rows of closed epochs; of one source not both at once, until the transaction ends.

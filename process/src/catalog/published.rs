@@ -75,7 +75,7 @@ pub async fn stage(client: &mut Client, warehouse: &Warehouse, view: &View, fold
             ids.push(*id);
             continue;
         }
-        let rows = read_part(warehouse, view, part).await?;
+        let rows = table::to_batch(view, &read_part(warehouse, view, part).await?)?;
         let transaction = client.transaction().await?;
         if !is_made {
             transaction.batch_execute(&table_ddl(view)).await.with_context(|| format!("make the table of published rows of view {}", view.name))?;

@@ -64,12 +64,12 @@ async fn case_12_the_offset_is_that_of_the_last_folded_record() {
     fold.fold().unwrap();
     // Fetched and decoded, but not folded: a flush does not speak of it.
     push(&mut fold, P, 2, "a");
-    flush(&mut client, "events", epoch, &fold.take_changes()).await.unwrap();
+    flush(&mut client, "events", epoch, &fold.take_changes().unwrap()).await.unwrap();
     assert_eq!(row(&client).await.next_offset, Offset(2));
     // An end of partition passes markers, in order with the records.
     fold.pass(P, Offset(5));
     fold.fold().unwrap();
-    assert_eq!(fold.take_changes().advances.first().map(|advance| (advance.from, advance.to)), Some((Offset(2), Offset(5))));
+    assert_eq!(fold.take_changes().unwrap().advances.first().map(|advance| (advance.from, advance.to)), Some((Offset(2), Offset(5))));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,7 +105,7 @@ async fn case_15_a_zombie_is_fenced_before_it_writes_or_locks_a_row() {
     let holder = new.transaction().await.unwrap();
     holder.batch_execute(&format!("LOCK TABLE {table} IN EXCLUSIVE MODE")).await.unwrap();
     let error =
-        tokio::time::timeout(Duration::from_secs(5), flush(&mut old, "events", epoch, &fold.take_changes())).await.expect("it does not wait").unwrap_err();
+        tokio::time::timeout(Duration::from_secs(5), flush(&mut old, "events", epoch, &fold.take_changes().unwrap())).await.expect("it does not wait").unwrap_err();
     assert!(is_fenced(&error), "{error:#}");
     holder.rollback().await.unwrap();
     assert_eq!(count(&new, &format!("SELECT count(*) FROM {table}")).await, 0);
@@ -122,7 +122,7 @@ async fn case_19_long_texts_nulls_and_strange_characters_are_flushed() {
         push(&mut fold, P, offset, &name);
     }
     fold.fold().unwrap();
-    flush(&mut client, "events", epoch, &fold.take_changes()).await.unwrap();
+    flush(&mut client, "events", epoch, &fold.take_changes().unwrap()).await.unwrap();
     let by_name = Arc::clone(definitions.definitions.values().find(|view| view.name == "by_name").unwrap());
     let rejected = Arc::clone(definitions.definitions.values().find(|view| view.over_rejected).unwrap());
     let rows = live::read(&client, &by_name, epoch).await.unwrap();
@@ -160,7 +160,7 @@ async fn case_34_a_reader_in_a_snapshot_still_sees_pruned_rows() {
     let (epoch, mut fold) = opened(&mut writer, &definitions, &[P]).await;
     push(&mut fold, P, 0, "a");
     fold.fold().unwrap();
-    flush(&mut writer, "events", epoch, &fold.take_changes()).await.unwrap();
+    flush(&mut writer, "events", epoch, &fold.take_changes().unwrap()).await.unwrap();
     let snapshot = reader.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await.unwrap();
     assert_eq!(rows::epochs(&snapshot, "events").await.unwrap().len(), 1);
     let by_name = Arc::clone(definitions.definitions.values().find(|view| view.name == "by_name").unwrap());
