@@ -56,6 +56,7 @@ impl Browser {
     ///
     /// # Errors
     /// What it says went wrong.
+    #[expect(clippy::print_stdout, reason = "a test that fails shows where it was")]
     pub fn tell(&mut self, command: &Json) -> Result<Json> {
         println!("{:6.1} s  {}", self.began.elapsed().as_secs_f64(), command.to_string().chars().take(120).collect::<String>());
         writeln!(self.input.as_mut().context("no stdin")?, "{command}")?;

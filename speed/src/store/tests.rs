@@ -104,8 +104,10 @@ async fn case_15_a_zombie_is_fenced_before_it_writes_or_locks_a_row() {
     let table = definitions::live_table(&definitions.views.iter().find(|view| view.name == "by_name").unwrap().wanted);
     let holder = new.transaction().await.unwrap();
     holder.batch_execute(&format!("LOCK TABLE {table} IN EXCLUSIVE MODE")).await.unwrap();
-    let error =
-        tokio::time::timeout(Duration::from_secs(5), flush(&mut old, "events", epoch, &fold.take_changes().unwrap())).await.expect("it does not wait").unwrap_err();
+    let error = tokio::time::timeout(Duration::from_secs(5), flush(&mut old, "events", epoch, &fold.take_changes().unwrap()))
+        .await
+        .expect("it does not wait")
+        .unwrap_err();
     assert!(is_fenced(&error), "{error:#}");
     holder.rollback().await.unwrap();
     assert_eq!(count(&new, &format!("SELECT count(*) FROM {table}")).await, 0);
