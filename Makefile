@@ -39,6 +39,6 @@ chaos: export SEED ?=
 chaos:
 	dev/test chaos
 
-# SECTIONS="speed spark" measures these alone; EVENTS=3000000.
+# SECTIONS="layers spark" measures these alone; EVENTS=3000000.
 bench:
 	bench/run $(SECTIONS) --events $(or $(EVENTS),3000000)

@@ -75,6 +75,21 @@ def archive(stage: Stage):
     return rates(result, stage.events, cpu)
 
 
+ROUNDS = 3
+
+
+def layers(stage: Stage):
+    """(a), (b) and (c), one after the other, again and again: a machine that is shared changes within minutes."""
+    parts = {"raw": raw, "speed": speed, "archive": archive}
+    rounds = [{name: measure(stage) for name, measure in parts.items()} for _ in range(ROUNDS)]
+    return {name: [one[name] for one in rounds] for name in parts}
+
+
+def middle(runs):
+    """Of several runs the one in the middle."""
+    return sorted(runs, key=lambda run: run["events_per_cpu_second"])[len(runs) // 2]
+
+
 def second_view(stage: Stage):
     """A second view on the same source, alternating with one alone."""
     alone, both = [], []
@@ -260,15 +275,16 @@ def ratios(results):
         if all(isinstance(results.get(key), dict) and "failed" not in results[key] for key in keys):
             found[name] = {"measured": value(), "aim": aim}
 
-    per_core = lambda name: results[name]["events_per_cpu_second"]
-    note("speed per core against raw", "≥ 0.6", "speed", "raw", value=lambda: round(per_core("speed") / per_core("raw"), 2))
-    note("archive per core against raw", "≥ 0.4", "archive", "raw", value=lambda: round(per_core("archive") / per_core("raw"), 2))
+    ours = lambda name: middle(results["layers"][name])
+    for name, aim in [("speed", "≥ 0.6"), ("archive", "≥ 0.4")]:
+        against = lambda: [run["events_per_cpu_second"] / raw["events_per_cpu_second"] for run, raw in zip(results["layers"][name], results["layers"]["raw"])]
+        note(f"{name} per core against raw, the middle of three", aim, "layers", value=lambda: round(statistics.median(against()), 2))
     whole = lambda run: run["cpu_seconds"] + run["servers_cpu_seconds"].get("postgres", 0)
     for peer, aim in [("spark", "≥ 5"), ("flink", "≥ 3")]:
-        note(f"speed against {peer}, events a second", aim, "speed", peer, value=lambda: round(results["speed"]["events_per_second"] / results[peer]["speed"]["events_per_second"], 2))
-        note(f"speed against {peer}, CPU with PostgreSQL's", aim, "speed", peer, value=lambda: round(whole(results[peer]["speed"]) / whole(results["speed"]), 2))
-    note("archive against spark, events a second", "≥ 5", "archive", "spark", value=lambda: round(results["archive"]["events_per_second"] / results["spark"]["archive"]["events_per_second"], 2))
-    note("archive against spark, CPU", "≥ 5", "archive", "spark", value=lambda: round(results["spark"]["archive"]["cpu_seconds"] / results["archive"]["cpu_seconds"], 2))
+        note(f"speed against {peer}, events a second", aim, "layers", peer, value=lambda: round(ours("speed")["events_per_second"] / results[peer]["speed"]["events_per_second"], 2))
+        note(f"speed against {peer}, CPU with PostgreSQL's", aim, "layers", peer, value=lambda: round(whole(results[peer]["speed"]) / whole(ours("speed")), 2))
+    note("archive against spark, events a second", "≥ 5", "layers", "spark", value=lambda: round(ours("archive")["events_per_second"] / results["spark"]["archive"]["events_per_second"], 2))
+    note("archive against spark, CPU", "≥ 5", "layers", "spark", value=lambda: round(results["spark"]["archive"]["cpu_seconds"] / ours("archive")["cpu_seconds"], 2))
     note("full recompute, seconds against DuckDB", "≤ 1", "full", value=lambda: results["full"]["seconds_against_duckdb"])
     note("second view, more CPU", "< 0.3", "second_view", value=lambda: results["second_view"]["more_cpu"])
     note("peak memory, ten times the history", "< 1.3", "memory", value=lambda: results["memory"]["peak_ratio"])
@@ -277,12 +293,12 @@ def ratios(results):
     note("visible p99 ms at 20,000 events/s", "< 1000", "latency", value=lambda: results["latency"]["p99_ms"])
     note("visible p99 ms, every event a group of its own", "< 5000", "many_groups", value=lambda: results["many_groups"]["p99_ms"])
     note("visible p99 ms, 100,000 groups in a flush", "< 5000", "bursts", value=lambda: results["bursts"]["p99_ms"])
-    ours = lambda clients, figure: results["answers"]["anabranch"][f"{clients} clients"][figure]
+    asked = lambda clients, figure: results["answers"]["anabranch"][f"{clients} clients"][figure]
     for peer in ["duckdb", "postgresql", "chdb"]:
         for figure in ["p50_ms", "p99_ms"]:
-            slowest = lambda: max(round(ours(clients, figure) / results["answers"][peer][f"{clients} clients"][figure], 2) for clients in (1, 8, 64))
+            slowest = lambda: max(round(asked(clients, figure) / results["answers"][peer][f"{clients} clients"][figure], 2) for clients in (1, 8, 64))
             note(f"answers, {figure[:3]} against {peer}, worst of 1, 8, 64 clients", "< 1", "answers", value=slowest)
-    note("answers, p50 ms at 8 clients", "< 5", "answers", value=lambda: ours(8, "p50_ms"))
+    note("answers, p50 ms at 8 clients", "< 5", "answers", value=lambda: asked(8, "p50_ms"))
     note("answers from the cache, a second", "> 3000", "answers", value=lambda: max(entry["per_second"] for entry in results["answers"]["repeated, from the cache"].values()))
     note("serving memory against the parts' Parquet", "< 3", "answers", value=lambda: round(results["answers"]["serving_mib"] / results["answers"]["parts_mib"], 1))
     results["ratios"] = found

@@ -27,9 +27,7 @@ def machine():
 
 
 SECTIONS = {
-    "raw": layers.raw,
-    "speed": layers.speed,
-    "archive": layers.archive,
+    "layers": layers.layers,
     "full": layers.full_against_duckdb,
     "second_view": layers.second_view,
     "memory": layers.memory,
