@@ -136,6 +136,13 @@ impl Decoder {
         self.len() == 0
     }
 
+    /// Makes room for the values of so many records that hold so many bytes: growing step by step would copy them again and again.
+    pub fn reserve(&mut self, records: usize, bytes: usize) {
+        if let Some(raw) = self.raw.as_mut().filter(|raw| raw.values.is_empty()) {
+            raw.values = BinaryBuilder::with_capacity(records, bytes);
+        }
+    }
+
     /// Adds a record.
     pub fn push<'a>(&mut self, record: &RawRecord<'_>, headers: impl IntoIterator<Item = (&'a str, Option<&'a [u8]>)>) {
         self.partitions.append_value(i64::from(record.partition));

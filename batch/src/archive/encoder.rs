@@ -61,6 +61,7 @@ impl RawBatch {
 
     fn decode(&mut self, decoder: &mut Decoder) {
         let bytes = |range: &Range<usize>| self.bytes.get(range.clone()).unwrap_or_default();
+        decoder.reserve(self.records.len(), self.bytes.len());
         for stored in &self.records {
             let Stored { partition, offset, timestamp_micros, key, value, headers } = stored;
             let (key, value) = (key.as_ref().map(bytes), value.as_ref().map(bytes));
