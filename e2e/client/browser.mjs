@@ -27,11 +27,15 @@ const session = await context.newCDPSession(page);
 await session.send("Network.enable");
 session.on("Network.loadingFinished", ({ encodedDataLength }) => (bytes += encodedDataLength));
 
-const LIMIT_MS = 30_000;
+/** As long as a layer may take to be fresh again. */
+const LIMIT_MS = 90_000;
+/** A browser without a screen hangs now and then while it draws a page; the next try succeeds. */
+const PICTURE_MS = 10_000;
+page.setDefaultTimeout(LIMIT_MS);
 
 /** Tries until it holds. */
-async function eventually(what, check, limit = LIMIT_MS) {
-  const end = Date.now() + limit;
+async function eventually(what, check) {
+  const end = Date.now() + LIMIT_MS;
   for (;;) {
     try {
       return await check();
@@ -101,34 +105,30 @@ const commands = {
   async pivot({ expected }) {
     const before = bytes;
     if (await page.locator("#pivot button[aria-expanded=false]").count()) await page.click("#pivot button[aria-expanded=false]");
-    return eventually(
-      "the pivot does not reach the recount",
-      async () => {
-        const { head, body } = await pivot();
-        const names = Object.keys(expected).map((key) => key.split("|")[1]);
-        const columns = head.map((row) => row.filter(([, , tag]) => tag === "TH")).find((row) => row.some(([text]) => names.includes(text)));
-        assert.ok(columns, `no column ${names[0]}: ${JSON.stringify(head)}`);
-        const titles = columns.flatMap(([text, span]) => Array(span).fill(text)).filter((text) => text !== "");
-        const found = {};
-        for (const row of body) {
-          const header = row.filter(([, , tag]) => tag === "TH").map(([text]) => text).filter(Boolean).at(-1);
-          row.filter(([, , tag]) => tag === "TD").forEach(([text], index) => {
-            const value = Number(text.replaceAll(",", ""));
-            if (header && text !== "" && text !== "-") found[`${header}|${titles[index]}`] = value;
-          });
-        }
-        const all = { ...expected };
-        for (const [key, value] of Object.entries(expected)) {
-          const total = `TOTAL|${key.split("|")[1]}`;
-          all[total] = (all[total] ?? 0) + value;
-        }
-        for (const [key, value] of Object.entries(found)) assert.equal(value, all[key], key);
-        const cells = Object.keys(found).length;
-        assert.ok(cells >= 30 && [...new Set(names)].every((name) => `TOTAL|${name}` in found), `${cells} cells in sight`);
-        return { cells, bytes: bytes - before };
-      },
-      60_000,
-    );
+    return eventually("the pivot does not reach the recount", async () => {
+      const { head, body } = await pivot();
+      const names = Object.keys(expected).map((key) => key.split("|")[1]);
+      const columns = head.map((row) => row.filter(([, , tag]) => tag === "TH")).find((row) => row.some(([text]) => names.includes(text)));
+      assert.ok(columns, `no column ${names[0]}: ${JSON.stringify(head)}`);
+      const titles = columns.flatMap(([text, span]) => Array(span).fill(text)).filter((text) => text !== "");
+      const found = {};
+      for (const row of body) {
+        const header = row.filter(([, , tag]) => tag === "TH").map(([text]) => text).filter(Boolean).at(-1);
+        row.filter(([, , tag]) => tag === "TD").forEach(([text], index) => {
+          const value = Number(text.replaceAll(",", ""));
+          if (header && text !== "" && text !== "-") found[`${header}|${titles[index]}`] = value;
+        });
+      }
+      const all = { ...expected };
+      for (const [key, value] of Object.entries(expected)) {
+        const total = `TOTAL|${key.split("|")[1]}`;
+        all[total] = (all[total] ?? 0) + value;
+      }
+      for (const [key, value] of Object.entries(found)) assert.equal(value, all[key], key);
+      const cells = Object.keys(found).length;
+      assert.ok(cells >= 30 && [...new Set(names)].every((name) => `TOTAL|${name}` in found), `${cells} cells in sight`);
+      return { cells, bytes: bytes - before };
+    });
   },
   async watch({ measure, above }) {
     await page.setViewportSize({ width: 1360, height: 900 });
@@ -164,7 +164,7 @@ const commands = {
     // A header that sticks would lie over the middle.
     await page.evaluate(() => scrollTo(0, 0));
     await page.waitForTimeout(900);
-    await page.screenshot({ path: `${pictures}/${name}.png`, fullPage: true });
+    await eventually("no picture", () => page.screenshot({ path: `${pictures}/${name}.png`, fullPage: true, timeout: PICTURE_MS }));
     const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
     return { overflow };
   },
@@ -176,12 +176,12 @@ const commands = {
     });
   },
   /** Opens the newest rejected records of the first source. */
-  async samples() {
+  async samples({ count }) {
     await page.locator("details.samples summary").first().click();
-    return eventually("no rejected record is shown", async () => {
+    return eventually(`${count} rejected records are not shown`, async () => {
       const rows = await page.locator("details.samples").first().locator("tbody tr").allInnerTexts();
-      assert.ok(rows.length > 0);
-      return { rows };
+      assert.equal(rows.length, count, await page.locator("details.samples").first().innerText());
+      return {};
     });
   },
   async complaints() {
