@@ -154,7 +154,8 @@ fn shown(answer: &Json) -> String {
     }
     let lambda = &answer["lambda"];
     let version = lambda["run"].as_i64().map_or_else(|| "none yet".to_owned(), |run| format!("run {run}"));
-    let mut offsets = String::new();
+    // A view over a reference alone has none.
+    let mut offsets = "none".to_owned();
     for (topic, partitions) in lambda["offsets"].as_object().into_iter().flatten() {
         let list: Vec<String> = partitions.as_object().into_iter().flatten().map(|(partition, offset)| format!("{partition}:{offset}")).collect();
         offsets = format!("{topic} {}", list.join(" "));
@@ -174,5 +175,6 @@ fn shown(answer: &Json) -> String {
         .collect();
     let rows = answer["data"].as_array().map_or(0, Vec::len);
     let errors = errors.concat();
-    format!("{table}\n({rows} rows){errors}\noffsets  {offsets}\nlag      {} records\nversion  {version}\n", lambda["lag_records"])
+    let lag = lambda["lag_records"].as_i64().map_or_else(|| "unknown".to_owned(), |records| format!("{records} records"));
+    format!("{table}\n({rows} rows){errors}\noffsets  {offsets}\nlag      {lag}\nversion  {version}\n")
 }
