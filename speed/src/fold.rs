@@ -10,15 +10,13 @@ use anabranch_core::{
     definition::{Fingerprint, View},
     protocol::flush::Advance,
 };
-use anabranch_process::catalog::definitions::SourceDefinitions;
+use anabranch_process::catalog::{definitions::SourceDefinitions, live::LiveRows};
 use anabranch_views::{
-    GroupHash, Groups, Lookups, Row,
+    GroupHash, Groups, Lookups,
     decode::{Decoder, RawRecord, Wanted},
     partial::partial,
-    table,
 };
 use anyhow::Result;
-use arrow::array::RecordBatch;
 
 /// The states of one epoch.
 pub(crate) struct Fold {
@@ -52,18 +50,14 @@ pub(crate) struct Changes {
 /// The groups of a view that changed since the last flush.
 pub(crate) struct ViewChanges {
     pub(crate) view: Arc<View>,
-    /// In order, so that no two writers lock in different orders.
-    pub(crate) hashes: Vec<GroupHash>,
-    /// Their states, as columns: what is stored and what is sent to readers is made of one copy.
-    pub(crate) rows: RecordBatch,
+    /// What is stored and what is sent to readers is made of this one copy.
+    pub(crate) rows: LiveRows,
 }
 
 impl LiveView {
     fn take_changes(&mut self) -> Result<ViewChanges> {
-        let mut changed: Vec<(GroupHash, &Row)> = self.changed.drain().filter_map(|hash| self.groups.0.get(&hash).map(|row| (hash, row))).collect();
-        changed.sort_unstable_by_key(|(hash, _)| *hash);
-        let rows = table::to_batch(&self.view, changed.iter().map(|(_, row)| *row))?;
-        Ok(ViewChanges { view: Arc::clone(&self.view), hashes: changed.into_iter().map(|(hash, _)| hash).collect(), rows })
+        let changed = self.changed.drain().filter_map(|hash| self.groups.0.get(&hash).map(|row| (hash, row)));
+        Ok(ViewChanges { view: Arc::clone(&self.view), rows: LiveRows::of(&self.view, changed)? })
     }
 }
 

@@ -10,10 +10,14 @@ use anabranch_core::{
 };
 use anabranch_process::{
     Catalog,
-    catalog::{definitions, live, rows},
+    catalog::{
+        definitions,
+        live::{self, LiveRows},
+        rows,
+    },
     crash,
 };
-use anabranch_views::{GroupHash, Groups, Row, table};
+use anabranch_views::{GroupHash, Groups};
 use anyhow::{Context, Result};
 use tokio::{sync::watch, time::sleep};
 use tokio_postgres::{Client, Transaction};
@@ -153,11 +157,9 @@ async fn write_folded(transaction: &Transaction<'_>, source: &str, both: [EpochI
                 groups.merge_row(GroupHash::of(&row.key), row);
             }
         }
-        let mut rows: Vec<(GroupHash, Row)> = groups.0.into_iter().collect();
-        rows.sort_by_key(|(hash, _)| *hash);
+        let rows = LiveRows::of(&view, groups.0.iter().map(|(hash, row)| (*hash, row)))?;
         count += rows.len();
-        let (hashes, rows) = (rows.iter().map(|(hash, _)| *hash).collect::<Vec<_>>(), table::to_batch(&view, rows.iter().map(|(_, row)| row))?);
-        live::upsert(transaction, &view, folded.id, &hashes, &rows).await?;
+        live::upsert(transaction, &view, folded.id, &rows).await?;
         transaction.execute(&format!("DELETE FROM {} WHERE _epoch = ANY($1)", definitions::live_table(&fingerprint)), &[&ids]).await?;
     }
     transaction.execute("DELETE FROM flush WHERE epoch = ANY($1)", &[&ids]).await?;

@@ -178,11 +178,11 @@ async fn write_flush(transaction: &Transaction<'_>, source: &str, epoch: EpochId
     transaction.execute(sql, &[&source, &partitions, &offsets]).await?;
     let number: i64 = transaction.query_one("UPDATE epoch SET flush = flush + 1 WHERE id = $1 RETURNING flush", &[&epoch.0]).await?.get(0);
     transaction.execute("INSERT INTO flush (epoch, flush) VALUES ($1, $2)", &[&epoch.0, &number]).await?;
-    for ViewChanges { view, hashes, rows } in changes.views.iter().filter(|changes| !changes.hashes.is_empty()) {
-        live::upsert(transaction, view, epoch, hashes, rows).await?;
+    for ViewChanges { view, rows } in changes.views.iter().filter(|changes| !changes.rows.is_empty()) {
+        live::upsert(transaction, view, epoch, rows).await?;
         let mut message = format::FLUSH.to_le_bytes().to_vec();
-        let mut writer = StreamWriter::try_new(&mut message, rows.schema_ref())?;
-        writer.write(rows)?;
+        let mut writer = StreamWriter::try_new(&mut message, rows.columns().schema_ref())?;
+        writer.write(rows.columns())?;
         writer.finish()?;
         drop(writer);
         transaction

@@ -9,7 +9,7 @@ use anabranch_core::{
 use anabranch_views::{
     GroupHash, Row, Value,
     scalar::{decimal_text, parse_decimal},
-    table::{self, ColumnType, TableColumn},
+    table::{self, ColumnType, TableColumn, TableError},
 };
 use anyhow::{Context, Result};
 use arrow::{
@@ -25,16 +25,53 @@ use super::definitions::{live_table, quoted, sql_type};
 /// Rows of one statement: large enough that its cost per row is small, small enough to bound its parameters' memory.
 const STATEMENT_ROWS: usize = 5_000;
 
-/// Writes the absolute states of groups, as [`table::to_batch`] makes them; `hashes` must be in order, so that no two writers
-/// lock in different orders.
+/// Absolute states of groups as they are stored, in the order of their hashes: no two writers lock in different orders.
+#[derive(Debug)]
+pub struct LiveRows {
+    hashes: Vec<GroupHash>,
+    columns: RecordBatch,
+}
+
+impl LiveRows {
+    /// Puts the groups in order, and makes columns of their states.
+    ///
+    /// # Errors
+    /// [`TableError`] when a row does not fit the view.
+    pub fn of<'a>(view: &View, groups: impl IntoIterator<Item = (GroupHash, &'a Row)>) -> Result<Self, TableError> {
+        let mut groups: Vec<(GroupHash, &Row)> = groups.into_iter().collect();
+        groups.sort_unstable_by_key(|(hash, _)| *hash);
+        let columns = table::to_batch(view, groups.iter().map(|(_, row)| *row))?;
+        Ok(Self { hashes: groups.into_iter().map(|(hash, _)| hash).collect(), columns })
+    }
+
+    /// How many groups.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.hashes.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.hashes.is_empty()
+    }
+
+    /// Their keys and states.
+    #[must_use]
+    pub fn columns(&self) -> &RecordBatch {
+        &self.columns
+    }
+}
+
+/// Writes absolute states of groups.
 ///
 /// # Errors
 /// When PostgreSQL refuses or does not answer, or the columns are not the view's.
-pub async fn upsert(client: &impl GenericClient, view: &View, epoch: EpochId, hashes: &[GroupHash], rows: &RecordBatch) -> Result<()> {
+pub async fn upsert(client: &impl GenericClient, view: &View, epoch: EpochId, rows: &LiveRows) -> Result<()> {
     let columns = table::columns(view);
     let keys = usize::from(view.bucket.is_some()) + view.dimensions.len();
     let sql = upsert_sql(view, &columns, keys);
-    for (hashes, rows) in hashes.chunks(STATEMENT_ROWS).zip(statements(rows)) {
+    for (hashes, rows) in rows.hashes.chunks(STATEMENT_ROWS).zip(statements(&rows.columns)) {
         let hashes: Vec<&[u8]> = hashes.iter().map(|hash| hash.0.as_slice()).collect();
         let arrays = arrays(&columns, &rows)?;
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&epoch.0, &hashes];
