@@ -24,7 +24,7 @@ use anabranch_process::{
         published,
     },
     clock,
-    failure::{Refused, Unreachable},
+    failure::{NotReady, Refused, Unreachable},
     identity, kafka, metrics,
     references::References,
 };
@@ -52,7 +52,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     let has = |found: fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(found);
     ExitCode::from(if has(|cause| cause.is::<Refused>()) {
         2
-    } else if has(|cause| cause.is::<Unreachable>()) {
+    } else if has(|cause| cause.is::<Unreachable>() || cause.is::<NotReady>()) {
         3
     } else {
         4

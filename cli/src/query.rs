@@ -5,7 +5,7 @@ use std::{io::Write as _, process::ExitCode, time::Duration};
 
 use anabranch_process::{
     Settings,
-    failure::{Refused, Unreachable},
+    failure::{NotReady, Refused, Unreachable},
 };
 use anyhow::Result;
 use serde_json::{Value as Json, json};
@@ -37,6 +37,9 @@ pub(crate) async fn run(settings: &Settings, arguments: &QueryArguments) -> Resu
         if status.is_client_error() {
             return Err(Refused(answer["detail"].as_str().unwrap_or("the query was refused").to_owned()).into());
         }
+        if !status.is_success() && !arguments.watch {
+            return Err(NotReady { service: "the serving API", reason: answer["detail"].as_str().unwrap_or(status.as_str()).to_owned() }.into());
+        }
         if arguments.json {
             println!("{}", serde_json::to_string_pretty(&answer)?);
             return Ok(ExitCode::SUCCESS);
@@ -47,9 +50,6 @@ pub(crate) async fn run(settings: &Settings, arguments: &QueryArguments) -> Resu
             (true, Format::Csv) => comma_separated(&answer)?,
             (true, Format::Json) => format!("{}\n", serde_json::to_string_pretty(&answer["data"])?),
         };
-        if !status.is_success() && !arguments.watch {
-            return Err(Unreachable { service: "the serving API", address: url, cause: anyhow::anyhow!("{}", text.trim()) }.into());
-        }
         if !arguments.watch {
             print!("{text}");
             return Ok(ExitCode::SUCCESS);

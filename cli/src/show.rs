@@ -1,6 +1,6 @@
 //! Results for people.
 
-use anabranch_serving::status::Status;
+use anabranch_serving::status::{SourceStatus, Status};
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
 
@@ -22,24 +22,15 @@ pub(crate) fn status(status: &Status, json: bool) -> Result<()> {
         return Ok(());
     }
     for source in &status.sources {
-        println!(
-            "source {} (topic {}): cut {} wanted, {} finished; {} epochs",
-            source.source, source.topic, source.cut_wanted, source.cut_finished, source.epochs
-        );
-        let mut partitions = table(["partition", "origin", "next offset", "end", "lag", "archived to", "epoch"], &[0, 1, 2, 3, 4, 5, 6]);
-        for state in &source.partitions {
-            let epoch = state.epoch.map_or_else(|| "-".to_owned(), |epoch| epoch.to_string());
-            partitions.add_row([
-                state.partition.to_string(),
-                state.origin.to_string(),
-                state.next_offset.to_string(),
-                state.high_watermark.to_string(),
-                state.lag.to_string(),
-                state.archived_to.to_string(),
-                epoch,
-            ]);
+        if source.topic.is_empty() {
+            println!("reference {}\n", source.source);
+        } else {
+            println!(
+                "source {} (topic {}): cut {} wanted, {} finished; {} epochs",
+                source.source, source.topic, source.cut_wanted, source.cut_finished, source.epochs
+            );
+            println!("{}\n", partitions(source));
         }
-        println!("{partitions}\n");
         if let Some(trouble) = &source.speed_trouble {
             println!("speed reads nothing: {trouble}\n");
         }
@@ -87,4 +78,21 @@ pub(crate) fn status(status: &Status, json: bool) -> Result<()> {
         println!("{rejected}\n");
     }
     Ok(())
+}
+
+fn partitions(source: &SourceStatus) -> Table {
+    let mut partitions = table(["partition", "origin", "next offset", "end", "lag", "archived to", "epoch"], &[0, 1, 2, 3, 4, 5, 6]);
+    for state in &source.partitions {
+        let epoch = state.epoch.map_or_else(|| "-".to_owned(), |epoch| epoch.to_string());
+        partitions.add_row([
+            state.partition.to_string(),
+            state.origin.to_string(),
+            state.next_offset.to_string(),
+            state.high_watermark.to_string(),
+            state.lag.to_string(),
+            state.archived_to.to_string(),
+            epoch,
+        ]);
+    }
+    partitions
 }

@@ -15,6 +15,16 @@ pub struct Unreachable {
     pub cause: anyhow::Error,
 }
 
+/// A server that is there and cannot answer yet: exit code 3 for commands.
+#[derive(Debug, Error)]
+#[error("{service} cannot answer: {reason}")]
+pub struct NotReady {
+    /// Which server.
+    pub service: &'static str,
+    /// What it says.
+    pub reason: String,
+}
+
 /// Settings, definitions or a state of the servers that a person must mend: exit code 2.
 #[derive(Debug, Error)]
 #[error("{0}")]
