@@ -42,7 +42,7 @@ pub fn produce(config: &ClientConfig, topic: &str, events: impl Iterator<Item = 
         config.clone().set("linger.ms", "5").set("compression.type", "zstd").set("enable.idempotence", "true").create().context("make a Kafka producer")?;
     let began = Instant::now();
     let mut produced = 0;
-    for event in events {
+    'events: for event in events {
         pace(began, produced, rate, stop);
         if stop() {
             break;
@@ -53,6 +53,8 @@ pub fn produce(config: &ClientConfig, topic: &str, events: impl Iterator<Item = 
         }
         while let Err((error, returned)) = producer.send(record) {
             match error {
+                // Kafka takes nothing just now: a signal is heard all the same.
+                KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) if stop() => break 'events,
                 KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => std::thread::sleep(QUEUE_WAIT),
                 error => return Err(error).context("produce an event"),
             }
