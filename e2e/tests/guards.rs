@@ -302,7 +302,7 @@ async fn runs(play: &mut Play, schedule: Schedule) -> Result<()> {
             play.settle().await?;
             let mut sleeping = play.stage.start(&["recompute"])?;
             play.answered(2).await?;
-            sleeping.pause()?;
+            play.pause_outside_transactions(&sleeping).await?;
             play.archive.signal("CONT")?;
             for _ in 0..2 {
                 play.run(&["recompute"])?;
@@ -314,7 +314,8 @@ async fn runs(play: &mut Play, schedule: Schedule) -> Result<()> {
             if status.success() {
                 return caught("a run that publishes after another took over".to_owned());
             }
-            println!("the run that slept: {}", sleeping.log()?.lines().last().unwrap_or_default());
+            let log = sleeping.log()?;
+            ensure!(log.contains("another run has taken over"), "the run that slept ended otherwise: {log}");
         }
     }
     play.events(&[1, 1])?;

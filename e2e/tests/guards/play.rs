@@ -226,6 +226,23 @@ impl Play {
         .await
     }
 
+    /// Pauses a process where it holds no transaction: PostgreSQL ends the connection of one that sleeps in it, and the
+    /// process would end by that.
+    pub(crate) async fn pause_outside_transactions(&self, process: &Process) -> Result<()> {
+        let held = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%' \
+                    AND state_change < now() - interval '0.5 seconds'";
+        eventually("a pause outside a transaction", LIMIT, || async {
+            process.pause()?;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if self.database.query_opt(held, &[]).await?.is_none() {
+                return Ok(Some(()));
+            }
+            process.signal("CONT")?;
+            Ok(None)
+        })
+        .await
+    }
+
     pub(crate) async fn cut_wanted(&self) -> Result<i64> {
         Ok(self.database.query_one("SELECT cut_wanted FROM source", &[]).await?.get(0))
     }
