@@ -12,7 +12,7 @@ use anabranch_e2e::{
     variable,
 };
 use anyhow::{Context, Result, ensure};
-use openssl::pkcs12::Pkcs12;
+use openssl::{asn1::Asn1Time, hash::MessageDigest, pkcs12::Pkcs12, pkey::PKey, rsa::Rsa, x509::X509};
 use tokio_postgres::Client;
 
 const PASSWORD: &str = "let me in";
@@ -22,6 +22,17 @@ fn certificate() -> Result<(Vec<u8>, Vec<u8>)> {
     let file = fs::read(Path::new(&variable("ANABRANCH_SERVERS")).join("localhost.p12"))?;
     let opened = Pkcs12::from_der(&file)?.parse2("localhost")?;
     Ok((opened.cert.context("no certificate")?.to_pem()?, opened.pkey.context("no key")?.private_key_to_pem_pkcs8()?))
+}
+
+/// Of somebody who signed nothing here.
+fn another_authority() -> Result<Vec<u8>> {
+    let key = PKey::from_rsa(Rsa::generate(2048)?)?;
+    let mut builder = X509::builder()?;
+    builder.set_pubkey(&key)?;
+    builder.set_not_before(Asn1Time::days_from_now(0)?.as_ref())?;
+    builder.set_not_after(Asn1Time::days_from_now(1)?.as_ref())?;
+    builder.sign(&key, MessageDigest::sha256())?;
+    Ok(builder.build().to_pem()?)
 }
 
 /// PostgreSQL with TLS, from `begin` to `end`.
@@ -102,7 +113,7 @@ async fn connections_are_safe_where_they_are_asked_to_be() -> Result<()> {
 fn refusals(stage: &mut Stage, topic: &str, plain: &str, at_localhost: &str, authority: &str) -> Result<()> {
     let wrong = stage.folder().join("wrong");
     fs::write(&wrong, "guessed")?;
-    let mut fails = |setting: &str, value: &str, command: &[&str], code: i32, said: &str| {
+    let fails = |stage: &mut Stage, setting: &str, value: &str, command: &[&str], code: i32, said: &str| {
         let before = stage.setting(setting)?;
         stage.set(setting, value);
         let (found, text) = stage.run(command)?;
@@ -112,13 +123,20 @@ fn refusals(stage: &mut Stage, topic: &str, plain: &str, at_localhost: &str, aut
     };
     let postgres = "ANABRANCH_POSTGRES__URL";
     // Nobody of this machine signed it.
-    fails(postgres, &format!("{at_localhost}?sslmode=verify-full"), &["status"], 3, "certificate verify failed")?;
-    fails(postgres, &format!("{plain}?sslmode=maybe"), &["status"], 2, "sslmode \"maybe\" is none of")?;
-    fails(postgres, &format!("{plain}?sslrootcert={authority}.not"), &["status"], 2, "sslrootcert")?;
+    fails(stage, postgres, &format!("{at_localhost}?sslmode=verify-full"), &["status"], 3, "certificate verify failed")?;
+    fails(stage, postgres, &format!("{plain}?sslmode=maybe"), &["status"], 2, "sslmode \"maybe\" is none of")?;
+    fails(stage, postgres, &format!("{plain}?sslrootcert={authority}.not"), &["status"], 2, "sslrootcert")?;
+    // Where the machine trusts somebody, `sslrootcert` trusts that authority alone.
+    let other = stage.folder().join("other.pem");
+    fs::write(&other, another_authority()?)?;
+    stage.set("SSL_CERT_FILE", authority);
+    fails(stage, postgres, &format!("{at_localhost}?sslmode=verify-full"), &["status"], 0, "")?;
+    fails(stage, postgres, &format!("{at_localhost}?sslmode=verify-full&sslrootcert={}", other.display()), &["status"], 3, "certificate verify failed")?;
+    stage.unset("SSL_CERT_FILE");
     // Encrypted, unchecked.
-    fails(postgres, &format!("{at_localhost}?sslmode=require"), &["status"], 0, "")?;
+    fails(stage, postgres, &format!("{at_localhost}?sslmode=require"), &["status"], 0, "")?;
     let client = "ANABRANCH_KAFKA__CLIENT__";
-    fails(&format!("{client}SASL_PASSWORD_FILE"), &wrong.display().to_string(), &["infer", topic], 3, "Authentication failed")?;
-    fails(&format!("{client}SSL_CA_LOCATION"), "/etc/hosts", &["infer", topic], 2, "ssl.ca.location")?;
-    fails(&format!("{client}SECURITY_PROTOCOL"), "PLAINTEXT", &["infer", topic], 3, "")
+    fails(stage, &format!("{client}SASL_PASSWORD_FILE"), &wrong.display().to_string(), &["infer", topic], 3, "Authentication failed")?;
+    fails(stage, &format!("{client}SSL_CA_LOCATION"), "/etc/hosts", &["infer", topic], 2, "ssl.ca.location")?;
+    fails(stage, &format!("{client}SECURITY_PROTOCOL"), "PLAINTEXT", &["infer", topic], 3, "")
 }

@@ -97,9 +97,11 @@ pub(crate) async fn open(
     if number != definitions.number {
         return Ok(Opening::OtherDefinitions);
     }
-    for (partition, origin) in origins {
-        let sql = "INSERT INTO partition (source, partition, origin, next_offset, archived_to) VALUES ($1, $2, $3, $3, $3) ON CONFLICT DO NOTHING";
-        transaction.execute(sql, &[source, &partition.0, &origin.0]).await?;
+    if !origins.is_empty() {
+        let sql = "INSERT INTO partition (source, partition, origin, next_offset, archived_to) \
+                   SELECT $1, partition, origin, origin, origin FROM unnest($2::int[], $3::bigint[]) AS origins (partition, origin) ON CONFLICT DO NOTHING";
+        let (partitions, offsets) = columns(origins);
+        transaction.execute(sql, &[source, &partitions, &offsets]).await?;
     }
     let closing = match old {
         (Some(epoch), Some(changes)) => Closing::Flushed { epoch, advances: changes.advances.clone() },
@@ -122,20 +124,26 @@ pub(crate) async fn open(
     Ok(Opening::Done(opened))
 }
 
+/// As arrays for `unnest`: one statement, however many partitions.
+fn columns(offsets: &BTreeMap<Partition, Offset>) -> (Vec<i32>, Vec<i64>) {
+    offsets.iter().map(|(partition, offset)| (partition.0, offset.0)).unzip()
+}
+
 async fn lock(transaction: &Transaction<'_>, source: &str, partitions: &[Partition]) -> Result<Vec<PartitionRow>> {
     Ok(rows::lock_partitions(transaction, source, partitions).await?.into_iter().map(|state| state.row).collect())
 }
 
 async fn write_opening(transaction: &Transaction<'_>, definitions: &SourceDefinitions, plan: &Plan) -> Result<Opened> {
     let source = &definitions.source.name;
-    for (partition, offset) in &plan.ends {
-        let sql = "UPDATE epoch_range SET \"end\" = $3 WHERE source = $1 AND partition = $2 AND \"end\" IS NULL";
-        transaction.execute(sql, &[source, &partition.0, &offset.0]).await?;
-    }
-    for (partition, offset) in &plan.answers {
-        transaction
-            .execute("INSERT INTO cut_offset (source, cut, partition, \"offset\") VALUES ($1, $2, $3, $4)", &[source, &plan.cut.0, &partition.0, &offset.0])
-            .await?;
+    let sql = "UPDATE epoch_range SET \"end\" = ends.\"end\" FROM unnest($2::int[], $3::bigint[]) AS ends (partition, \"end\") \
+               WHERE epoch_range.source = $1 AND epoch_range.partition = ends.partition AND epoch_range.\"end\" IS NULL";
+    let (partitions, offsets) = columns(&plan.ends);
+    transaction.execute(sql, &[source, &partitions, &offsets]).await?;
+    if !plan.answers.is_empty() {
+        let sql = "INSERT INTO cut_offset (source, cut, partition, \"offset\") \
+                   SELECT $1, $2, partition, \"offset\" FROM unnest($3::int[], $4::bigint[]) AS answers (partition, \"offset\")";
+        let (partitions, offsets) = columns(&plan.answers);
+        transaction.execute(sql, &[source, &plan.cut.0, &partitions, &offsets]).await?;
     }
     let released: Vec<i32> = plan.released.iter().map(|partition| partition.0).collect();
     transaction.execute("UPDATE partition SET epoch = NULL WHERE source = $1 AND partition = ANY($2)", &[source, &released]).await?;
@@ -145,8 +153,7 @@ async fn write_opening(transaction: &Transaction<'_>, definitions: &SourceDefini
         transaction
             .execute("INSERT INTO epoch (id, source, cut, definitions) VALUES ($1, $2, $3, $4)", &[&epoch.0, source, &plan.cut.0, &fingerprints])
             .await?;
-        let partitions: Vec<i32> = plan.begins.keys().map(|partition| partition.0).collect();
-        let starts: Vec<i64> = plan.begins.values().map(|offset| offset.0).collect();
+        let (partitions, starts) = columns(&plan.begins);
         let sql = "INSERT INTO epoch_range (epoch, source, partition, start) SELECT $1, $2, partition, start FROM unnest($3::int[], $4::bigint[]) AS begins (partition, start)";
         transaction.execute(sql, &[&epoch.0, source, &partitions, &starts]).await?;
         transaction
@@ -194,8 +201,7 @@ async fn write_flush(transaction: &Transaction<'_>, source: &str, epoch: EpochId
 
 /// Stores the ends of the partitions, for lag, and that somebody reads them.
 pub(crate) async fn watermarks(client: &Client, source: &str, ends: &BTreeMap<Partition, Offset>) -> Result<()> {
-    let partitions: Vec<i32> = ends.keys().map(|partition| partition.0).collect();
-    let offsets: Vec<i64> = ends.values().map(|offset| offset.0).collect();
+    let (partitions, offsets) = columns(ends);
     // Rows that a flush has locked are left for the next time: this must never wait.
     let sql = "WITH ends AS (SELECT * FROM unnest($2::int[], $3::bigint[]) AS ends (partition, high)), \
                free AS (SELECT partition FROM partition WHERE source = $1 ORDER BY partition FOR UPDATE SKIP LOCKED) \

@@ -8,7 +8,12 @@
 //! | `verify-ca` | an authority that is trusted must have signed its certificate: one of `sslrootcert`, else of this machine |
 //! | `verify-full` | and the certificate must name the host |
 
-use openssl::ssl::{SslConnector, SslConnectorBuilder, SslFiletype, SslMethod, SslVerifyMode};
+use std::sync::OnceLock;
+
+use openssl::{
+    ssl::{SslConnector, SslConnectorBuilder, SslFiletype, SslMethod, SslVerifyMode},
+    x509::store::X509StoreBuilder,
+};
 use postgres_openssl::MakeTlsConnector;
 
 use crate::failure::Refused;
@@ -51,22 +56,41 @@ pub(super) fn secured(address: &str) -> Result<(String, MakeTlsConnector), Refus
         (false, _) => ' ',
     };
     rest.push_str(&format!("{separator}sslmode={known}"));
+    if check == Check::Nothing && (&words.root, &words.certificate, &words.key) == (&None, &None, &None) {
+        return Ok((rest, unchecked()?));
+    }
+    Ok((rest, connector(check, &words)?))
+}
+
+/// Every catalog of a process shares it: making one reads the authorities of this machine, half of what a start computes.
+fn unchecked() -> Result<MakeTlsConnector, Refused> {
+    static MADE: OnceLock<MakeTlsConnector> = OnceLock::new();
+    if let Some(made) = MADE.get() {
+        return Ok(made.clone());
+    }
+    let made = connector(Check::Nothing, &Words::default())?;
+    Ok(MADE.get_or_init(|| made).clone())
+}
+
+fn connector(check: Check, words: &Words) -> Result<MakeTlsConnector, Refused> {
     let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(|error| refused(&format!("TLS: {error}")))?;
     if check == Check::Nothing {
         builder.set_verify(SslVerifyMode::NONE);
     }
-    files(&mut builder, &words)?;
+    files(&mut builder, words)?;
     let mut connector = MakeTlsConnector::new(builder.build());
     connector.set_callback(move |connection, _| {
         connection.set_verify_hostname(check == Check::Host);
         Ok(())
     });
-    Ok((rest, connector))
+    Ok(connector)
 }
 
 fn files(builder: &mut SslConnectorBuilder, words: &Words) -> Result<(), Refused> {
-    // Without it those count that this machine trusts.
+    // Without it those count that this machine trusts; with it, as in libpq, nobody else.
     if let Some(path) = words.root.as_ref().filter(|path| *path != "system") {
+        let nobody = X509StoreBuilder::new().map_err(|error| refused(&format!("TLS: {error}")))?;
+        builder.set_cert_store(nobody.build());
         builder.set_ca_file(path).map_err(|error| refused(&format!("sslrootcert {path}: {error}")))?;
     }
     if let Some(path) = &words.certificate {
