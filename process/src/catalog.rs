@@ -15,7 +15,7 @@
 use std::{fmt, future::Future, str::FromStr, time::Duration};
 
 use anyhow::{Context, Result};
-use postgres_openssl::{MakeTlsConnector, TlsStream};
+use postgres_openssl::TlsStream;
 use refinery::error::Kind;
 use tokio::time::timeout;
 use tokio_postgres::{Client, Config, Connection, Socket, config::Host};
@@ -61,7 +61,7 @@ where
 #[derive(Clone)]
 pub struct Catalog {
     config: Config,
-    tls: MakeTlsConnector,
+    tls: tls::Tls,
 }
 
 impl fmt::Debug for Catalog {

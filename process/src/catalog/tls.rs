@@ -8,13 +8,17 @@
 //! | `verify-ca` | an authority that is trusted must have signed its certificate: one of `sslrootcert`, else of this machine |
 //! | `verify-full` | and the certificate must name the host |
 
-use std::sync::OnceLock;
+use std::{convert::Infallible, error::Error, pin::Pin, sync::OnceLock};
 
 use openssl::{
     ssl::{SslConnector, SslConnectorBuilder, SslFiletype, SslMethod, SslVerifyMode},
     x509::store::X509StoreBuilder,
 };
-use postgres_openssl::MakeTlsConnector;
+use postgres_openssl::{MakeTlsConnector, TlsStream};
+use tokio_postgres::{
+    Socket,
+    tls::{MakeTlsConnect, TlsConnect},
+};
 
 use crate::failure::Refused;
 
@@ -39,7 +43,7 @@ struct Words {
 ///
 /// # Errors
 /// [`Refused`] for an unknown mode, or a file that cannot be read.
-pub(super) fn secured(address: &str) -> Result<(String, MakeTlsConnector), Refused> {
+pub(super) fn secured(address: &str) -> Result<(String, Tls), Refused> {
     let (mut rest, words) = split(address);
     let mode = words.mode.as_deref().unwrap_or("prefer");
     let (known, check) = match (mode, &words.root) {
@@ -56,13 +60,47 @@ pub(super) fn secured(address: &str) -> Result<(String, MakeTlsConnector), Refus
         (false, _) => ' ',
     };
     rest.push_str(&format!("{separator}sslmode={known}"));
-    if check == Check::Nothing && (&words.root, &words.certificate, &words.key) == (&None, &None, &None) {
-        return Ok((rest, unchecked()?));
-    }
-    Ok((rest, connector(check, &words)?))
+    let is_plain = check == Check::Nothing && (&words.root, &words.certificate, &words.key) == (&None, &None, &None);
+    let connector = if is_plain { None } else { Some(connector(check, &words)?) };
+    Ok((rest, Tls { connector }))
 }
 
-/// Every catalog of a process shares it: making one reads the authorities of this machine, half of what a start computes.
+/// Makes connections safe: by its connector, else by one that checks nothing.
+#[derive(Clone)]
+pub(super) struct Tls {
+    connector: Option<MakeTlsConnector>,
+}
+
+impl MakeTlsConnect<Socket> for Tls {
+    type Stream = TlsStream<Socket>;
+    type TlsConnect = Handshake;
+    type Error = Infallible;
+
+    fn make_tls_connect(&mut self, host: &str) -> Result<Handshake, Infallible> {
+        Ok(Handshake { connector: self.connector.clone(), host: host.to_owned() })
+    }
+}
+
+/// With a server that offers TLS.
+pub(super) struct Handshake {
+    connector: Option<MakeTlsConnector>,
+    host: String,
+}
+
+impl TlsConnect<Socket> for Handshake {
+    type Stream = TlsStream<Socket>;
+    type Error = Box<dyn Error + Send + Sync>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Stream, Self::Error>> + Send>>;
+
+    fn connect(self, stream: Socket) -> Self::Future {
+        Box::pin(async move {
+            let mut connector = self.connector.map_or_else(unchecked, Ok)?;
+            MakeTlsConnect::<Socket>::make_tls_connect(&mut connector, &self.host)?.connect(stream).await
+        })
+    }
+}
+
+/// Made once, and where a server offers TLS: making one reads the authorities of this machine, more than all else that a start computes.
 fn unchecked() -> Result<MakeTlsConnector, Refused> {
     static MADE: OnceLock<MakeTlsConnector> = OnceLock::new();
     if let Some(made) = MADE.get() {
