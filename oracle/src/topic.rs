@@ -15,7 +15,8 @@ use rdkafka::{
 use crate::{Domain, Record};
 
 const CALL_LIMIT: Duration = Duration::from_secs(10);
-const READ_LIMIT: Duration = Duration::from_secs(120);
+/// Without a record for this long a topic counts as unreadable.
+const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 
 /// The records of a topic, read further and further.
 pub struct Topic {
@@ -97,12 +98,12 @@ impl Topic {
             .context("ask Kafka for the ends")
     }
 
-    /// Reads on until every partition is read up to `offsets`.
+    /// Reads on until every partition is read up to `offsets`, however many records that takes.
     ///
     /// # Errors
-    /// When Kafka does not give the records in time.
+    /// When Kafka gives none for long.
     pub fn read_to(&mut self, offsets: &BTreeMap<i32, i64>) -> Result<()> {
-        let deadline = Instant::now() + READ_LIMIT;
+        let mut deadline = Instant::now() + SILENCE_LIMIT;
         let mut last = None;
         while offsets.iter().any(|(partition, end)| self.positions.get(partition).is_none_or(|position| position < end)) {
             if Instant::now() > deadline {
@@ -115,6 +116,7 @@ impl Topic {
             match self.consumer.poll(Duration::from_millis(100)) {
                 None => {}
                 Some(Ok(message)) => {
+                    deadline = Instant::now() + SILENCE_LIMIT;
                     self.positions.insert(message.partition(), message.offset() + 1);
                     self.records.push(Record {
                         partition: message.partition(),

@@ -100,7 +100,7 @@ impl TlsConnect<Socket> for Handshake {
     }
 }
 
-/// Made once, and where a server offers TLS: making one reads the authorities of this machine, more than all else that a start computes.
+/// Made once, and where a server offers TLS: making one reads the authorities of this machine, as much to compute as all else of a start.
 fn unchecked() -> Result<MakeTlsConnector, Refused> {
     static MADE: OnceLock<MakeTlsConnector> = OnceLock::new();
     if let Some(made) = MADE.get() {
