@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
 };
 
 use crate::{Domain, Record};
@@ -59,14 +59,20 @@ impl Topic {
             .create()
             .context("make a Kafka consumer")?;
         let metadata = consumer.fetch_metadata(Some(name), CALL_LIMIT).context("ask Kafka for the topic")?;
+        let positions = metadata.topics().iter().flat_map(|topic| topic.partitions()).map(|partition| (partition.id(), 0)).collect();
+        let topic = Self { consumer, domain, name: name.to_owned(), records: Vec::new(), positions };
+        topic.read_on()?;
+        Ok(topic)
+    }
+
+    /// Fetches every partition from where it was read to.
+    fn read_on(&self) -> Result<()> {
         let mut list = TopicPartitionList::new();
-        let mut positions = BTreeMap::new();
-        for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
-            list.add_partition_offset(name, partition.id(), Offset::Beginning)?;
-            positions.insert(partition.id(), 0);
+        for (partition, position) in &self.positions {
+            let from = if *position == 0 { Offset::Beginning } else { Offset::Offset(*position) };
+            list.add_partition_offset(&self.name, *partition, from)?;
         }
-        consumer.incremental_assign(&list)?;
-        Ok(Self { consumer, domain, name: name.to_owned(), records: Vec::new(), positions })
+        Ok(self.consumer.assign(&list)?)
     }
 
     /// Reads partitions too that the topic was given since.
@@ -75,15 +81,11 @@ impl Topic {
     /// When Kafka does not answer.
     pub fn look_for_partitions(&mut self) -> Result<()> {
         let metadata = self.consumer.fetch_metadata(Some(&self.name), CALL_LIMIT).context("ask Kafka for the topic")?;
+        let known = self.positions.len();
         for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
-            if !self.positions.contains_key(&partition.id()) {
-                let mut list = TopicPartitionList::new();
-                list.add_partition_offset(&self.name, partition.id(), Offset::Beginning)?;
-                self.consumer.incremental_assign(&list)?;
-                self.positions.insert(partition.id(), 0);
-            }
+            self.positions.entry(partition.id()).or_insert(0);
         }
-        Ok(())
+        if self.positions.len() > known { self.read_on() } else { Ok(()) }
     }
 
     /// The end of every partition now.
@@ -131,6 +133,11 @@ impl Topic {
                     if let Some(Offset::Offset(offset)) = position {
                         self.positions.insert(partition, offset);
                     }
+                }
+                // librdkafka gives a partition up when a broker that just started does not know its offsets.
+                Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => {
+                    last = Some(error);
+                    self.read_on()?;
                 }
                 // A broker that comes back is read on; one that does not is a failure after the limit.
                 Some(Err(error)) => last = Some(error),
