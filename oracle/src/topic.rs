@@ -15,7 +15,7 @@ use rdkafka::{
 use crate::{Domain, Record};
 
 const CALL_LIMIT: Duration = Duration::from_secs(10);
-/// Without a record for this long a topic counts as unreadable.
+/// Without a record that is waited for in this time a topic counts as unreadable.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 
 /// The records of a topic, read further and further.
@@ -103,7 +103,7 @@ impl Topic {
     /// Reads on until every partition is read up to `offsets`, however many records that takes.
     ///
     /// # Errors
-    /// When Kafka gives none for long.
+    /// When Kafka gives none of them for long.
     pub fn read_to(&mut self, offsets: &BTreeMap<i32, i64>) -> Result<()> {
         let mut deadline = Instant::now() + SILENCE_LIMIT;
         let mut last = None;
@@ -118,7 +118,9 @@ impl Topic {
             match self.consumer.poll(Duration::from_millis(100)) {
                 None => {}
                 Some(Ok(message)) => {
-                    deadline = Instant::now() + SILENCE_LIMIT;
+                    if offsets.get(&message.partition()).is_some_and(|end| message.offset() < *end) {
+                        deadline = Instant::now() + SILENCE_LIMIT;
+                    }
                     self.positions.insert(message.partition(), message.offset() + 1);
                     self.records.push(Record {
                         partition: message.partition(),
@@ -134,7 +136,7 @@ impl Topic {
                         self.positions.insert(partition, offset);
                     }
                 }
-                // librdkafka gives a partition up when a broker that just started does not know its offsets.
+                // librdkafka gives the partition up; where Kafka has its offsets all the same, it is read on.
                 Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => {
                     last = Some(error);
                     self.read_on()?;
