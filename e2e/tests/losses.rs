@@ -143,7 +143,7 @@ async fn live_rows_have_a_limit_and_a_failing_view_is_left_out() -> Result<()> {
         Ok(views.iter().any(|view| view["view"] == "by_page" && view["left_out"] == true && view["failure"].is_string()).then_some(()))
     };
     eventually("the view is left out", LIMIT, left_out).await?;
-    not_folded(&stage, "by_page").await?;
+    epoch_without(&stage, "by_page").await?;
     produce("limits", 0, &new_pages(250..260))?;
     let clicks = json!({"measures": ["total.clicks"]});
     eventually("the other view goes on", LIMIT, || async { Ok(serving.load(&clicks).await?.filter(|answer| answer["data"][0]["total.clicks"] == 260)) })
@@ -162,7 +162,7 @@ async fn live_rows_have_a_limit_and_a_failing_view_is_left_out() -> Result<()> {
 }
 
 /// What is left out leaves with the next epoch: what comes before that is still folded.
-async fn not_folded(stage: &Stage, view: &str) -> Result<()> {
+async fn epoch_without(stage: &Stage, view: &str) -> Result<()> {
     let database = stage.database().await?;
     let sql = "SELECT 1 FROM epoch JOIN epoch_range ON epoch_range.epoch = epoch.id JOIN view ON NOT view.wanted = ANY (epoch.definitions) \
                WHERE view.name = $1 AND epoch_range.\"end\" IS NULL";
